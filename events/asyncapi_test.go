@@ -87,6 +87,9 @@ func TestAsyncAPI(t *testing.T) {
 		if !ways["send "+ref] {
 			t.Errorf("nobody sends %s", ref)
 		}
+		if isResult := strings.HasPrefix(ref, "#/channels/results/"); ways["receive "+ref] == isResult {
+			t.Errorf("%s: received by us %v, a result %v", ref, !isResult, isResult)
+		}
 	}
 	if len(carried) != len(contracts()) {
 		t.Errorf("channels carry %d messages, want one for each of %d types", len(carried), len(contracts()))

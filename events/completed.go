@@ -102,15 +102,12 @@ const SourceRepush = "ons-repush/repush"
 // ResultID is the id of the result event of a request. It follows from the
 // request alone, so that a result sent twice is recognised.
 func ResultID(source, id string, dryRun bool) string {
-	h := sha256.New()
-	for _, part := range []string{source, id} {
-		h.Write([]byte(part))
-		h.Write([]byte{0})
-	}
+	text := source + "\x00" + id + "\x00"
 	if dryRun {
-		h.Write([]byte("dry run"))
+		text += "dry run"
 	}
-	return hex.EncodeToString(h.Sum(nil)[:16])
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:16])
 }
 
 // NewCompleted wraps a result into its event. A result must leave whatever the

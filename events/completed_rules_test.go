@@ -15,11 +15,7 @@ var countRule = rule{min: 0, max: 1<<53 - 1, says: "a whole number from 0 on"}
 var refFields = []field[RequestRef]{
 	{name: "id", required: true, rule: attributeRule, at: func(r *RequestRef) any { return &r.ID }},
 	{name: "source", required: true, rule: attributeRule, at: func(r *RequestRef) any { return &r.Source }},
-	{name: "data", custom: func(r *RequestRef, raw json.RawMessage) []Problem {
-		r.Data = new(Requested)
-		problems := readObject("data", r.Data, requestedFields, raw)
-		return slices.DeleteFunc(problems, func(p Problem) bool { return p.Rule == isRequired })
-	}},
+	{name: "data", at: func(*RequestRef) any { return readLater }},
 }
 
 var firstFields = []field[First]{
@@ -30,9 +26,7 @@ var firstFields = []field[First]{
 }
 
 var completedFields = []field[Completed]{
-	{name: "request", required: true, custom: func(c *Completed, raw json.RawMessage) []Problem {
-		return readObject("request", &c.Request, refFields, raw)
-	}},
+	{name: "request", required: true, at: func(*Completed) any { return readLater }},
 	{name: "outcome", required: true, rule: outcomeRule, at: func(c *Completed) any { return (*string)(&c.Outcome) }},
 	{name: "code", rule: resultRule, at: func(c *Completed) any { return &c.Code }},
 	{name: "message", rule: resultRule, at: func(c *Completed) any { return &c.Message }},
@@ -46,12 +40,9 @@ var completedFields = []field[Completed]{
 	{name: "durable", required: true, at: func(c *Completed) any { return &c.Durable }},
 	{name: "receivedAt", required: true, at: func(c *Completed) any { return &c.ReceivedAt }},
 	{name: "decidedAt", required: true, at: func(c *Completed) any { return &c.DecidedAt }},
-	{name: "waitMs", required: true, custom: func(c *Completed, raw json.RawMessage) []Problem { return readMs("waitMs", &c.WaitMs, raw) }},
-	{name: "callMs", required: true, custom: func(c *Completed, raw json.RawMessage) []Problem { return readMs("callMs", &c.CallMs, raw) }},
-	{name: "first", custom: func(c *Completed, raw json.RawMessage) []Problem {
-		c.First = new(First)
-		return readObject("first", c.First, firstFields, raw)
-	}},
+	{name: "waitMs", required: true, at: func(c *Completed) any { return readMs(&c.WaitMs) }},
+	{name: "callMs", required: true, at: func(c *Completed) any { return readMs(&c.CallMs) }},
+	{name: "first", at: func(*Completed) any { return readLater }},
 }
 
 var outcomeRule = outcomes()
@@ -64,31 +55,62 @@ func outcomes() (r rule) {
 	return r
 }
 
-func readObject[T any](name string, to *T, fields []field[T], raw json.RawMessage) []Problem {
-	members, err := Members(raw)
-	if err != nil {
-		return []Problem{{name, err.Error()}}
+// readLater leaves an object in an object to readObjects.
+func readLater(json.RawMessage) string { return "" }
+
+func readMs(to *int64) func(json.RawMessage) string {
+	return func(raw json.RawMessage) string {
+		var n int
+		says := countRule.readInt(&n, raw)
+		*to = int64(n)
+		return says
 	}
-	problems := read(to, fields, members, closed)
+}
+
+func readObject[T any](to *T, fields []field[T], in Member) []Problem {
+	members, err := Members(in.Value)
+	if err != nil {
+		return []Problem{{in.Name, err.Error()}}
+	}
+	return inside(in, read(to, fields, members, closed))
+}
+
+func inside(in Member, problems []Problem) []Problem {
 	for i := range problems {
-		problems[i].Field = name + "." + problems[i].Field
+		problems[i].Field = in.Name + "." + problems[i].Field
 	}
 	return problems
 }
 
-func readMs(name string, to *int64, raw json.RawMessage) []Problem {
-	var n int
-	if says := countRule.readInt(&n, raw); says != "" {
-		return []Problem{{name, says}}
+// readObjects reads the objects in a result.
+func (c *Completed) readObjects(members []Member) (problems []Problem) {
+	for _, m := range members {
+		switch m.Name {
+		case "request":
+			problems = append(problems, readObject(&c.Request, refFields, m)...)
+			inner, _ := Members(m.Value)
+			problems = append(problems, inside(m, c.Request.readData(inner))...)
+		case "first":
+			c.First = new(First)
+			problems = append(problems, readObject(c.First, firstFields, m)...)
+		}
 	}
-	*to = int64(n)
-	return nil
+	return problems
+}
+
+func (r *RequestRef) readData(members []Member) (problems []Problem) {
+	for _, m := range members {
+		if m.Name == "data" {
+			r.Data = new(Requested)
+			problems = readObject(r.Data, requestedFields, m)
+		}
+	}
+	return slices.DeleteFunc(problems, func(p Problem) bool { return p.Rule == isRequired })
 }
 
 // decodeCompleted reads the data of a result as strictly as DecodeRequested
 // reads a request.
-func decodeCompleted(data []byte) (Completed, error) {
-	var c Completed
-	err := decode(&c, completedFields, data)
+func decodeCompleted(data []byte) (c Completed, err error) {
+	err = decode(&c, completedFields, data, c.readObjects)
 	return c, err
 }

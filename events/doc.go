@@ -3,6 +3,8 @@
 //
 //	repush:Message:Requested   a person, an alert plan or a dead letter asks for one message to be pushed again
 //	repush:Message:Completed   functions/repush says what became of one request
+//	repush:Sweep:Requested     a timer asks to finish what waits
+//	repush:Operation:Requested a person stops, starts, pauses, cancels, or asks how it stands
 //
 // The package imports the standard library only and does no I/O: a producer in
 // any repository can depend on it without any cloud SDK.
@@ -12,10 +14,14 @@
 // an optional field ("dryrun") must not turn a dry run into a push.
 package events
 
+import "embed"
+
 // Event types, as they appear in the CloudEvents attribute "type".
 const (
-	TypeMessageRequested = "repush:Message:Requested"
-	TypeMessageCompleted = "repush:Message:Completed"
+	TypeMessageRequested   = "repush:Message:Requested"
+	TypeMessageCompleted   = "repush:Message:Completed"
+	TypeSweepRequested     = "repush:Sweep:Requested"
+	TypeOperationRequested = "repush:Operation:Requested"
 )
 
 // Limits of what is read, checked before anything is parsed.
@@ -30,3 +36,9 @@ const (
 	// MaxMembers bounds the members of one JSON object that is looked into.
 	MaxMembers = 1000
 )
+
+// Files holds schemas/*.json, samples/{valid,invalid}/*.json and asyncapi.yaml
+// for tests and tools. A binary that does not name it does not carry it.
+//
+//go:embed schemas/*.json samples/valid/*.json samples/invalid/*.json asyncapi.yaml
+var Files embed.FS

@@ -74,11 +74,11 @@ func Decode(raw []byte) (Event, error) {
 
 // FromMembers is [Decode] for an object that was split before.
 func FromMembers(members []Member) (Event, error) {
-	var e envelope
+	var e Event
 	if problems := read(&e, attributes, members, extension); problems != nil {
 		return Event{}, &ValidationError{Problems: problems}
 	}
-	return e.Event, nil
+	return e, nil
 }
 
 // extension judges the name of an extension attribute (source: CloudEvents
@@ -90,58 +90,47 @@ func extension(name string) string {
 	return ""
 }
 
-// envelope is an event with the attribute that is the same in all of them.
-type envelope struct {
-	Event
-	specVersion string
-}
-
 // attributes is in the order of the contract.
-var attributes = []field[envelope]{
-	{name: "specversion", required: true, rule: rule{oneOf: []string{"1.0"}, says: `"1.0"`}, at: func(e *envelope) any { return &e.specVersion }},
-	{name: "id", required: true, rule: attributeRule, at: func(e *envelope) any { return &e.ID }},
-	{name: "source", required: true, rule: attributeRule, at: func(e *envelope) any { return &e.Source }},
-	{name: "type", required: true, rule: attributeRule, at: func(e *envelope) any { return &e.Type }},
-	{name: "subject", rule: attributeRule, at: func(e *envelope) any { return &e.Subject }},
-	{name: "time", at: func(e *envelope) any { return &e.Time }},
-	{name: "datacontenttype", custom: readContentType},
-	{name: "dataschema", rule: attributeRule, at: func(e *envelope) any { return &e.DataSchema }},
-	{name: "data", custom: func(e *envelope, raw json.RawMessage) []Problem { e.Data = raw; return nil }},
-	{name: "data_base64", custom: readBase64},
+var attributes = []field[Event]{
+	{name: "specversion", required: true, rule: rule{oneOf: []string{"1.0"}, says: `"1.0"`}, at: func(*Event) any { return new(string) }},
+	{name: "id", required: true, rule: attributeRule, at: func(e *Event) any { return &e.ID }},
+	{name: "source", required: true, rule: attributeRule, at: func(e *Event) any { return &e.Source }},
+	{name: "type", required: true, rule: attributeRule, at: func(e *Event) any { return &e.Type }},
+	{name: "subject", rule: attributeRule, at: func(e *Event) any { return &e.Subject }},
+	{name: "time", at: func(e *Event) any { return &e.Time }},
+	{name: "datacontenttype", at: func(e *Event) any { return readContentType }},
+	{name: "dataschema", rule: attributeRule, at: func(e *Event) any { return &e.DataSchema }},
+	{name: "data", at: func(e *Event) any { return &e.Data }},
+	{name: "data_base64", at: func(e *Event) any { return e.readBase64 }},
 }
 
 // readContentType asks for what CloudEvents calls JSON: a subtype json or one
 // that ends in +json (source: JSON Event Format 1.0.2, section 3.1).
-func readContentType(_ *envelope, raw json.RawMessage) []Problem {
+func readContentType(raw json.RawMessage) string {
 	var text string
 	if says := attributeRule.read(&text, raw); says != "" {
-		return []Problem{{"datacontenttype", says}}
+		return says
 	}
 	mediaType, _, _ := strings.Cut(text, ";")
 	_, subtype, _ := strings.Cut(strings.ToLower(strings.TrimRight(mediaType, " ")), "/")
 	if subtype != "json" && !strings.HasSuffix(subtype, "+json") {
-		return []Problem{{"datacontenttype", "must be application/json"}}
+		return "must be application/json"
 	}
-	return nil
+	return ""
 }
 
-func readBase64(e *envelope, raw json.RawMessage) []Problem {
+func (e *Event) readBase64(raw json.RawMessage) string {
 	text, isText := unquote(raw)
 	decoded, err := base64.StdEncoding.DecodeString(text)
-	var says string
 	switch {
 	case e.Data != nil:
-		says = "must not stand beside data"
+		return "must not stand beside data"
 	case !isText || err != nil:
-		says = "must be base64"
-	default:
-		if err := CheckJSON(decoded); err != nil {
-			says = "must hold JSON: " + err.Error()
-		}
+		return "must be base64"
 	}
-	if says != "" {
-		return []Problem{{"data_base64", says}}
+	if err := CheckJSON(decoded); err != nil {
+		return "must hold JSON: " + err.Error()
 	}
 	e.Data = decoded
-	return nil
+	return ""
 }

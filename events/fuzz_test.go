@@ -56,32 +56,36 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// FuzzDecodeRequested: what is accepted validates, is the same when written and
-// read again, and Go and the schema name the same fields of what is not.
-func FuzzDecodeRequested(f *testing.F) {
+func FuzzDecodeRequested(f *testing.F) { fuzzData(f, TypeMessageRequested, DecodeRequested) }
+func FuzzDecodeSweep(f *testing.F)     { fuzzData(f, TypeSweepRequested, DecodeSweep) }
+func FuzzDecodeOperation(f *testing.F) { fuzzData(f, TypeOperationRequested, DecodeOperation) }
+
+// fuzzData: what is accepted validates, is the same when written and read again,
+// and the schema accepts it.
+func fuzzData[T interface{ Validate() error }](f *testing.F, typ string, decode func([]byte) (T, error)) {
 	seed(f)
-	schema := schemas(f)["repush-message-requested"]
+	schema := schemas(f)[contracts()[typ].schema]
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		r, err := DecodeRequested(raw)
+		value, err := decode(raw)
 		if err != nil {
 			fieldsOf(t, err)
 		} else {
-			if err := r.Validate(); err != nil {
+			if err := value.Validate(); err != nil {
 				t.Fatalf("decoded and not valid: %v", err)
 			}
-			again, err := DecodeRequested(encode(t, r))
+			again, err := decode(encode(t, value))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(r, again); diff != "" {
+			if diff := cmp.Diff(value, again); diff != "" {
 				t.Fatal(diff)
 			}
 		}
 		if _, err := Members(raw); err != nil || !utf8.Valid(raw) {
 			return // what a schema is never asked about
 		}
-		event := encode(t, Event{ID: "1", Source: "fuzz", Type: TypeMessageRequested, Data: raw})
-		if _, _, err := decodeAll(TypeMessageRequested, event); err == nil {
+		event := encode(t, Event{ID: "1", Source: "fuzz", Type: typ, Data: raw})
+		if _, _, err := decodeAll(typ, event); err == nil {
 			if fields, err := refusedBySchema(schema, event); err != nil {
 				t.Fatalf("accepted by Go, and the schema refuses %q: %v\n%s", fields, err, event)
 			}

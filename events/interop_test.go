@@ -18,6 +18,9 @@ func TestCloudEventsSDKReadsOurs(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
+			if ours.Data == nil {
+				continue // as the SDK reads it, which has no word for absent data
+			}
 			same(t, name, raw, ours)
 			ours.Data = encode(t, data)
 			same(t, name+", written by us", encode(t, ours), ours)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -51,7 +52,7 @@ func Members(raw []byte) ([]Member, error) {
 		return nil, ErrNotObject
 	}
 	members := make([]Member, 0, 16)
-	for at := skipSpace(raw, 1); raw[at] != '}'; {
+	for at := next(raw, 1); raw[at] != '}'; {
 		end := valueEnd(raw, at)
 		name, _ := unquote(raw[at:end])
 		if slices.ContainsFunc(members, func(m Member) bool { return m.Name == name }) {
@@ -60,12 +61,10 @@ func Members(raw []byte) ([]Member, error) {
 		if len(members) == MaxMembers {
 			return nil, ErrTooMany
 		}
-		at = skipSpace(raw, skipSpace(raw, end)+1) // past the colon
+		at = next(raw, end)
 		end = valueEnd(raw, at)
 		members = append(members, Member{Name: name, Value: raw[at:end:end]})
-		if at = skipSpace(raw, end); raw[at] == ',' {
-			at = skipSpace(raw, at+1)
-		}
+		at = next(raw, end)
 	}
 	return members, nil
 }
@@ -81,15 +80,13 @@ func Elements(raw []byte, limit int) ([]json.RawMessage, error) {
 		return nil, errors.New("not a JSON array")
 	}
 	var elements []json.RawMessage
-	for at := skipSpace(raw, 1); raw[at] != ']'; {
+	for at := next(raw, 1); raw[at] != ']'; {
 		if len(elements) == limit {
 			return nil, fmt.Errorf("more than %d events in one batch", limit)
 		}
 		end := valueEnd(raw, at)
 		elements = append(elements, raw[at:end:end])
-		if at = skipSpace(raw, end); raw[at] == ',' {
-			at = skipSpace(raw, at+1)
-		}
+		at = next(raw, end)
 	}
 	return elements, nil
 }
@@ -125,40 +122,34 @@ func stringEnd(raw []byte, at int) int {
 	return len(raw)
 }
 
-func skipSpace(raw []byte, at int) int {
-	for raw[at] == ' ' || raw[at] == '\t' || raw[at] == '\n' || raw[at] == '\r' {
+// next returns where the next value of valid JSON is, or the closing bracket.
+func next(raw []byte, at int) int {
+	for strings.IndexByte(" \t\r\n:,", raw[at]) >= 0 {
 		at++
 	}
 	return at
 }
 
-// valueEnd returns where the value that starts at at ends, in valid JSON.
+// valueEnd returns where the value that starts at at ends, inside an array or
+// object of valid JSON.
 func valueEnd(raw []byte, at int) int {
-	open := 0
-	for i := at; i < len(raw); i++ {
-		switch raw[i] {
+	for open := 0; ; at++ {
+		switch raw[at] {
 		case '"':
-			i = stringEnd(raw, i)
+			at = stringEnd(raw, at)
 		case '{', '[':
 			open++
-			continue
 		case '}', ']':
-			if open--; open < 0 {
-				return i // closes the parent
-			}
-		case ',', ':', ' ', '\t', '\n', '\r':
-			if open == 0 {
-				return i
-			}
-			continue
+			open--
 		default:
-			continue // a number or word goes on
+			if open == 0 { // a number or a word
+				return at + bytes.IndexAny(raw[at:], ",:]} \t\r\n")
+			}
 		}
 		if open == 0 {
-			return i + 1
+			return at + 1
 		}
 	}
-	return len(raw)
 }
 
 // unquote returns the text of a JSON string and whether raw is one.

@@ -4,10 +4,12 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
-// TestReadme: the event in the README is the sample "minimal" or at least a
-// valid one, and every field and outcome is named.
+// TestReadme: the events in the README are valid, one of each type that others
+// send, and every field, outcome and action is named.
 func TestReadme(t *testing.T) {
 	t.Parallel()
 	raw, err := os.ReadFile("README.md")
@@ -15,13 +17,20 @@ func TestReadme(t *testing.T) {
 		t.Fatal(err)
 	}
 	readme := string(raw)
-	_, rest, found := strings.Cut(readme, "```json\n")
-	event, _, closed := strings.Cut(rest, "```")
-	if !found || !closed {
-		t.Fatal("no event in the README")
+	var shown []string
+	for _, rest := range strings.Split(readme, "```json\n")[1:] {
+		event, _, _ := strings.Cut(rest, "```")
+		e, err := Decode([]byte(event))
+		if err == nil {
+			_, _, err = decodeAll(e.Type, []byte(event))
+		}
+		if err != nil {
+			t.Errorf("an event in the README is refused: %v\n%s", err, event)
+		}
+		shown = append(shown, e.Type)
 	}
-	if _, _, err := decodeAll(TypeMessageRequested, []byte(event)); err != nil {
-		t.Errorf("the event in the README is refused: %v", err)
+	if diff := cmp.Diff([]string{TypeMessageRequested, TypeSweepRequested, TypeOperationRequested}, shown); diff != "" {
+		t.Errorf("events in the README (-want +got):\n%s", diff)
 	}
 	checked := 0
 	for name, o := range objects(t) {
@@ -39,6 +48,12 @@ func TestReadme(t *testing.T) {
 		checked++
 		if !strings.Contains(readme, "`"+string(o)+"`") {
 			t.Errorf("outcome %s is not in the README", o)
+		}
+	}
+	for _, a := range actionRule.oneOf {
+		checked++
+		if !strings.Contains(readme, "`"+a+"`") {
+			t.Errorf("action %s is not in the README", a)
 		}
 	}
 	if checked == 0 {

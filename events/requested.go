@@ -100,8 +100,9 @@ func DecodeRequested(data []byte) (Requested, error) {
 	return r, err
 }
 
-// decode is what all kinds of data have in common.
-func decode[T any](to *T, fields []field[T], data []byte) error {
+// decode is what all kinds of data have in common. across finds what is wrong
+// between fields.
+func decode[T any](to *T, fields []field[T], data []byte, across ...func([]Member) []Problem) error {
 	if len(data) == 0 {
 		return invalid("data", isRequired)
 	}
@@ -109,7 +110,11 @@ func decode[T any](to *T, fields []field[T], data []byte) error {
 	if err != nil {
 		return broken("data", err)
 	}
-	if problems := read(to, fields, members, closed); problems != nil {
+	problems := read(to, fields, members, closed)
+	for _, find := range across {
+		problems = append(problems, find(members)...)
+	}
+	if problems != nil {
 		return &ValidationError{Problems: problems}
 	}
 	return nil
@@ -117,12 +122,15 @@ func decode[T any](to *T, fields []field[T], data []byte) error {
 
 // Validate checks a value made in Go by the rules of [DecodeRequested], which
 // has done so already for what it returns. The error is a [*ValidationError].
-func (r Requested) Validate() error {
-	data, err := marshal(r)
+func (r Requested) Validate() error { return validate(r, DecodeRequested) }
+
+func validate[T any](value T, decode func([]byte) (T, error)) error {
+	data, err := marshal(value)
 	if err != nil {
 		return broken("data", err)
 	}
-	return decode(&r, requestedFields, data)
+	_, err = decode(data)
+	return err
 }
 
 // keepsRules reports what Validate would, but for fields that are missing. It
@@ -141,9 +149,8 @@ func (r *Requested) keepsRules() bool {
 	})
 }
 
-// LooksRequested reports whether an object's members look like the data of a
-// request rather than an envelope: it has at least a message id or an instance
-// id.
+// LooksRequested reports whether members look like the data of a request rather
+// than an envelope: one of them is a message id or an instance id.
 func LooksRequested(members []Member) bool {
 	return slices.ContainsFunc(members, func(m Member) bool { return m.Name == "msgId" || m.Name == "instanceId" })
 }

@@ -52,15 +52,15 @@ type row struct {
 	name     string
 	required bool
 	rule     rule
-	kind     string // of the pointer: "*string"; "" for custom
+	kind     string // of the pointer: "*string"; "" for what a rule cannot express
 }
 
 func rows[T any](fields []field[T]) (all []row) {
 	var zero T
 	for _, f := range fields {
 		r := row{name: f.name, required: f.required, rule: f.rule}
-		if f.at != nil {
-			r.kind = fmt.Sprintf("%T", f.at(&zero))
+		if kind := fmt.Sprintf("%T", f.at(&zero)); kind != "*json.RawMessage" && kind != "func(json.RawMessage) string" {
+			r.kind = kind
 		}
 		all = append(all, r)
 	}
@@ -77,6 +77,7 @@ func objects(t *testing.T) map[string]struct {
 	all := schemas(t)
 	requested := all["repush-message-requested"].Properties["data"].Ref
 	completed := all["repush-message-completed"].Properties["data"].Ref
+	sweep, operation := all["repush-sweep-requested"].Properties["data"].Ref, all["repush-operation-requested"].Properties["data"].Ref
 	given := completed.Properties["request"].Properties["data"].Ref
 	if requested.Ref != given {
 		t.Error("the data that a result repeats has another schema than a request")
@@ -93,6 +94,8 @@ func objects(t *testing.T) map[string]struct {
 		"Completed":  {reflect.TypeFor[Completed](), rows(completedFields), completed},
 		"RequestRef": {reflect.TypeFor[RequestRef](), rows(refFields), completed.Properties["request"]},
 		"First":      {reflect.TypeFor[First](), rows(firstFields), completed.Properties["first"]},
+		"Sweep":      {reflect.TypeFor[Sweep](), rows(sweepFields), sweep},
+		"Operation":  {reflect.TypeFor[Operation](), rows(operationFields), operation},
 	}
 }
 
@@ -144,7 +147,7 @@ func jsonNames(t *testing.T, typ reflect.Type) (names []string) {
 
 // TestOptionalMeansLeftOut: what is not required is absent when empty, and what
 // is required in a result is always there. (A request's fields may all be
-// absent in a result.)
+// absent in a result, and an operation without its action is refused.)
 func TestOptionalMeansLeftOut(t *testing.T) {
 	t.Parallel()
 	for name, o := range objects(t) {
@@ -153,7 +156,7 @@ func TestOptionalMeansLeftOut(t *testing.T) {
 		}
 		for i, r := range o.rows {
 			_, options, _ := strings.Cut(o.goType.Field(i).Tag.Get("json"), ",")
-			if omitted := strings.HasPrefix(options, "omit"); omitted == (r.required && name != "Requested") {
+			if omitted := strings.HasPrefix(options, "omit"); omitted == (r.required && name != "Requested" && name != "Operation") {
 				t.Errorf("%s.%s: required %v, JSON option %q", name, r.name, r.required, options)
 			}
 		}
@@ -175,7 +178,7 @@ func TestRulesAndSchemasAgree(t *testing.T) {
 				schema = schema.Ref
 			}
 			if r.kind == "" {
-				continue // custom: no bounds to compare, see TestMutations
+				continue // no bounds to compare, see TestMutations
 			}
 			if diff := cmp.Diff(bounds(r), boundsOf(schema)); diff != "" {
 				t.Errorf("%s.%s (-table +schema):\n%s", name, r.name, diff)
@@ -323,13 +326,16 @@ func TestOutcomesAndSchemaAgree(t *testing.T) {
 // least one sample, and each required one is missing in at least one.
 func TestEveryRuleHasAnInvalidSample(t *testing.T) {
 	t.Parallel()
-	prefix := map[string]string{"RequestRef": "request.", "First": "first."}
+	prefix := map[string]string{
+		"envelope": "requested.", "Requested": "message-requested.", "Completed": "message-completed.", "RequestRef": "message-completed.request.",
+		"First": "message-completed.first.", "Sweep": "sweep-requested.", "Operation": "operation-requested.",
+	}
 	all, err := fs.Glob(Files, "samples/invalid/*.json")
 	if err != nil || len(all) == 0 {
 		t.Fatalf("%d invalid samples, error %v", len(all), err)
 	}
 	has := func(field, what string) bool {
-		return slices.ContainsFunc(all, func(name string) bool { return strings.Contains(name, "."+field+"--"+what) })
+		return slices.ContainsFunc(all, func(name string) bool { return strings.Contains(name, field+"--"+what) })
 	}
 	for name, o := range objects(t) {
 		for _, r := range o.rows {
@@ -352,11 +358,12 @@ func TestZeroValuesAreRefused(t *testing.T) {
 			zero.Data = encode(t, Completed{})
 		}
 		raw := encode(t, zero)
-		if _, _, err := decodeAll(typ, raw); err == nil {
-			t.Errorf("%s: Go accepts zero data", typ)
+		needsNothing := typ == TypeSweepRequested
+		if _, _, err := decodeAll(typ, raw); (err == nil) != needsNothing {
+			t.Errorf("%s: zero data in Go: %v", typ, err)
 		}
-		if _, err := refusedBySchema(all[c.schema], raw); err == nil {
-			t.Errorf("%s: the schema accepts zero data", typ)
+		if _, err := refusedBySchema(all[c.schema], raw); (err == nil) != needsNothing {
+			t.Errorf("%s: zero data by the schema: %v", typ, err)
 		}
 		if _, err := refusedBySchema(all[c.schema], encode(t, Event{})); err == nil {
 			t.Errorf("%s: the schema accepts the zero event", typ)
@@ -367,6 +374,12 @@ func TestZeroValuesAreRefused(t *testing.T) {
 	}
 	if err := (Requested{}).Validate(); err == nil {
 		t.Error("Validate accepts the zero request")
+	}
+	if err := (Sweep{}).Validate(); err != nil {
+		t.Errorf("Validate refuses the zero sweep: %v", err)
+	}
+	if err := (Operation{}).Validate(); err == nil {
+		t.Error("Validate accepts the zero operation")
 	}
 	if _, err := NewCompleted(Completed{}); err == nil {
 		t.Error("NewCompleted accepts the zero result")

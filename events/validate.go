@@ -19,7 +19,8 @@ type Problem struct {
 }
 
 // ValidationError lists everything that is wrong with an event, in the order
-// of the fields in the schema; unknown fields come last.
+// of the fields in the schema; unknown fields and what is wrong between fields
+// come last.
 type ValidationError struct {
 	Problems []Problem
 }
@@ -39,8 +40,7 @@ func invalid(field, rule string) *ValidationError {
 
 // broken turns the reason why field's bytes could not be split into problems.
 func broken(field string, err error) *ValidationError {
-	var named *ValidationError
-	if errors.As(err, &named) {
+	if named, is := errors.AsType[*ValidationError](err); is {
 		return named
 	}
 	return invalid(field, err.Error())
@@ -53,10 +53,9 @@ type field[T any] struct {
 	name     string
 	required bool
 	rule     rule // for text and numbers
-	// at returns a pointer to the field: *string, *int, *bool or *time.Time.
+	// at returns what [rule.read] takes: a pointer to the field, or a function
+	// for what a rule cannot express.
 	at func(*T) any
-	// custom reads what a rule cannot express, instead of at.
-	custom func(*T, json.RawMessage) []Problem
 }
 
 // read sets the fields of to that keep their rule and returns every problem.
@@ -72,31 +71,20 @@ func read[T any](to *T, fields []field[T], members []Member, unknown func(name s
 			problems = append(problems, Problem{f.name, isRequired})
 		case at >= 0:
 			known++
-			problems = append(problems, f.read(to, members[at].Value)...)
+			if says := f.rule.read(f.at(to), members[at].Value); says != "" {
+				problems = append(problems, Problem{f.name, says})
+			}
 		}
 	}
 	if known == len(members) {
 		return problems
 	}
 	for _, m := range members {
-		if slices.ContainsFunc(fields, func(f field[T]) bool { return f.name == m.Name }) {
-			continue
-		}
-		if says := unknown(m.Name); says != "" {
+		if says := unknown(m.Name); says != "" && !slices.ContainsFunc(fields, func(f field[T]) bool { return f.name == m.Name }) {
 			problems = append(problems, Problem{printable(m.Name), says})
 		}
 	}
 	return problems
-}
-
-func (f *field[T]) read(to *T, raw json.RawMessage) []Problem {
-	if f.custom != nil {
-		return f.custom(to, raw)
-	}
-	if says := f.rule.read(f.at(to), raw); says != "" {
-		return []Problem{{f.name, says}}
-	}
-	return nil
 }
 
 // rule bounds one text or number.
@@ -160,6 +148,11 @@ func (r rule) read(to any, raw json.RawMessage) string {
 		return readTime(to, raw)
 	case *bool:
 		return readBool(to, raw)
+	case *json.RawMessage:
+		*to = raw
+		return ""
+	case func(json.RawMessage) string:
+		return to(raw)
 	}
 	return "must be absent" // unreachable: the table's types are tested
 }
@@ -241,13 +234,9 @@ func isStrict(parsed string) bool {
 }
 
 func readBool(to *bool, raw json.RawMessage) string {
-	switch string(raw) {
-	case "true":
-		*to = true
-	case "false":
-		*to = false
-	default:
+	if string(raw) != "true" && string(raw) != "false" {
 		return "must be true or false"
 	}
+	*to = string(raw) == "true"
 	return ""
 }

@@ -12,8 +12,12 @@ type Delivery struct {
 	// Request identifies the event; it is set even when Err is.
 	Request RequestKey
 	Data    events.Requested
-	// Time is the event's own time; zero when it has none.
+	// Time is the event's own time, or its envelope's; zero when it has none.
 	Time time.Time
+	// Sweep asks to finish what waits, Operation to steer or to report; such a
+	// delivery has no Data, and the result a report instead of an outcome.
+	Sweep     *events.Sweep
+	Operation *events.Operation
 	// Err says why this is no valid request, usually a
 	// [*events.ValidationError]: its outcome is rejected.
 	Err error
@@ -29,12 +33,17 @@ type Delivery struct {
 type Result struct {
 	EventID string
 	MsgID   string
-	// Outcome is empty while nothing is decided; then Deferred is set.
+	// Outcome is empty while nothing is decided, and for control events.
 	Outcome events.Outcome
 	Code    string
 	Message string
-	// Deferred: the platform shall deliver the event again.
+	// Deferred: not decided, and the platform shall deliver the event again.
 	Deferred bool
+	// Parked: not decided, and the ledger has it: the event is consumed and the
+	// sweep goes on with it.
+	Parked bool
+	// Report answers a control event; it is sent as JSON.
+	Report any
 	// RetryAfter is how long to wait before that; zero means not known.
 	RetryAfter time.Duration
 }

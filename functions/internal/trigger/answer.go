@@ -19,35 +19,39 @@ type Answer struct {
 	// GiveBack: the invocation fails, so that the platform delivers everything
 	// again. The ledger answers for what is done.
 	GiveBack bool
-	// Reason says why, in one line without payload; empty unless something is
-	// deferred.
+	// Reason says why, in one line without payload; empty unless something has
+	// to be delivered again.
 	Reason string
 	// RetryAfter is how long to wait before that: the longest that any request
 	// asked for; zero means not known.
 	RetryAfter time.Duration
 }
 
-// returnValue is the JSON of section 8 of the design.
+// returnValue is the JSON of section 8 of the design. Deferred counts what is not
+// decided, delivered again or parked.
 type returnValue struct {
 	Results  []result `json:"results"`
 	Deferred int      `json:"deferred"`
 }
 
-// result has no outcome while the request is deferred.
+// result has no outcome while the request is not decided, and for control
+// events, which have a report.
 type result struct {
-	EventID string         `json:"eventId"`
-	MsgID   string         `json:"msgId"`
-	Outcome events.Outcome `json:"outcome,omitempty"`
-	Code    string         `json:"code,omitempty"`
-	Message string         `json:"message,omitempty"`
+	EventID string          `json:"eventId"`
+	MsgID   string          `json:"msgId"`
+	Outcome events.Outcome  `json:"outcome,omitempty"`
+	Code    string          `json:"code,omitempty"`
+	Message string          `json:"message,omitempty"`
+	Report  json.RawMessage `json:"report,omitempty"`
 }
 
 // Answer turns the results, in the order of the deliveries, into what the
-// platform understands. A delivery without a result counts as deferred: nobody
-// knows that it was done. Results beyond the deliveries are ignored. SQS is told
-// item by item, an HTTP trigger by status; every other platform knows nothing
-// finer than the whole batch and gets it back when any request is deferred. A
-// rejection is a success.
+// platform understands. A delivery without a result, or with one that is neither
+// an outcome nor a report nor parked, counts as deferred: nobody knows that it
+// was done. Results beyond the deliveries are ignored. SQS is told item by item,
+// an HTTP trigger by status; every other platform knows nothing finer than the
+// whole batch and gets it back when any request is deferred. A rejection is a
+// success, and what is parked is the ledger's.
 func (b Batch) Answer(results []pushing.Result) Answer {
 	var a Answer
 	value := returnValue{Results: []result{}}
@@ -57,30 +61,46 @@ func (b Batch) Answer(results []pushing.Result) Answer {
 		if i < len(results) {
 			r = results[i]
 		}
-		if r.Deferred || r.Outcome == "" {
+		isDeferred := r.Deferred || r.Outcome == "" && r.Report == nil && !r.Parked
+		if isDeferred || r.Parked {
 			r.Outcome = ""
 			value.Deferred++
+		}
+		if isDeferred {
 			a.RetryAfter = max(a.RetryAfter, r.RetryAfter)
 			again = append(again, b.items[i])
-			if value.Deferred == 1 {
+			if len(again) == 1 {
 				a.Reason = r.Code
 			}
 		}
-		value.Results = append(value.Results, result{delivery.Request.ID, delivery.Data.MsgID, r.Outcome, r.Code, r.Message})
+		value.Results = append(value.Results, resultOf(delivery, r))
 	}
-	if value.Deferred > 0 {
-		a.Reason = fmt.Sprintf("%d of %d requests deferred, the first for %s", value.Deferred, len(b.Deliveries), a.Reason)
+	if len(again) > 0 {
+		a.Reason = fmt.Sprintf("%d of %d requests deferred, the first for %s", len(again), len(b.Deliveries), a.Reason)
 	}
 	switch {
 	case b.httpTrigger:
-		a.Body = b.httpResponse(string(encode(value)), value.Deferred > 0, a.RetryAfter)
+		a.Body = b.httpResponse(string(encode(value)), len(again) > 0, a.RetryAfter)
 	case slices.ContainsFunc(b.items, func(item string) bool { return item != "" }):
 		a.GiveBack = slices.Contains(again, "") // which cannot be named
 		a.Body = itemFailures(again)
 	default:
-		a.Body, a.GiveBack = encode(value), value.Deferred > 0
+		a.Body, a.GiveBack = encode(value), len(again) > 0
 	}
 	return a
+}
+
+// resultOf says in words when a report cannot be written: the event was obeyed,
+// and to fail would deliver it again.
+func resultOf(delivery pushing.Delivery, r pushing.Result) result {
+	element := result{delivery.Request.ID, delivery.Data.MsgID, r.Outcome, r.Code, r.Message, nil}
+	if r.Report != nil {
+		var err error
+		if element.Report, err = json.Marshal(r.Report); err != nil {
+			element.Code, element.Message = pushing.Internal.String(), "the report is no JSON"
+		}
+	}
+	return element
 }
 
 // itemFailures names the messages SQS shall deliver again. The list must not be
@@ -121,7 +141,7 @@ func (b Batch) httpResponse(body string, deferred bool, retryAfter time.Duration
 	return encode(map[string]any{"statusCode": status, "headers": headers, "isBase64Encoded": false, "body": body})
 }
 
-// encode cannot fail: it is given strings, numbers, maps and slices.
+// encode cannot fail: it is given strings, numbers, maps, slices and JSON.
 func encode(v any) []byte {
 	body, _ := json.Marshal(v)
 	return body

@@ -19,6 +19,8 @@ var (
 	refusedR  = pushing.Result{EventID: "req-1", MsgID: "m", Outcome: events.Rejected, Code: "NotAllowed", Message: `say "please" & wait`}
 	later     = pushing.Result{EventID: "req-1", MsgID: "m", Code: "NoSlot", Deferred: true, RetryAfter: 1500 * time.Millisecond}
 	muchLater = pushing.Result{EventID: "req-1", MsgID: "m", Code: "NoClient", Deferred: true, RetryAfter: time.Minute}
+	parked    = pushing.Result{EventID: "req-1", MsgID: "m", Code: "BreakerOpen", Message: "it waits", Parked: true, RetryAfter: time.Hour}
+	reported  = pushing.Result{EventID: "req-1", Code: "Done", Message: "so far", Report: map[string]int{"open": 3}}
 )
 
 const msgID = "C0000207109218B4AAC24C2F8E4D0001"
@@ -27,6 +29,8 @@ func TestAnswerOfABatch(t *testing.T) {
 	t.Parallel()
 	pushed := fmt.Sprintf(`{"eventId":"req-1","msgId":%q,"outcome":"pushed"}`, msgID)
 	noSlot := fmt.Sprintf(`{"eventId":"req-1","msgId":%q,"code":"NoSlot"}`, msgID)
+	waits := fmt.Sprintf(`{"eventId":"req-1","msgId":%q,"code":"BreakerOpen","message":"it waits"}`, msgID)
+	report := fmt.Sprintf(`{"eventId":"req-1","msgId":%q,"code":"Done","message":"so far","report":{"open":3}}`, msgID)
 	lost := fmt.Sprintf(`{"eventId":"req-1","msgId":%q,"code":"Internal","message":"no result"}`, msgID)
 	for name, c := range map[string]struct {
 		deliveries int
@@ -34,16 +38,26 @@ func TestAnswerOfABatch(t *testing.T) {
 		want       Answer
 		body       string
 	}{
-		"nothing":         {0, nil, Answer{}, `{"results":[],"deferred":0}`},
-		"pushed":          {1, []pushing.Result{done}, Answer{}, `{"results":[` + pushed + `],"deferred":0}`},
-		"rejected":        {1, []pushing.Result{refusedR}, Answer{}, fmt.Sprintf(`{"results":[{"eventId":"req-1","msgId":%q,"outcome":"rejected","code":"NotAllowed","message":"say \"please\" & wait"}],"deferred":0}`, msgID)},
-		"one deferred":    {3, []pushing.Result{done, later, done}, Answer{GiveBack: true, Reason: "1 of 3 requests deferred, the first for NoSlot", RetryAfter: 1500 * time.Millisecond}, `{"results":[` + pushed + `,` + noSlot + `,` + pushed + `],"deferred":1}`},
-		"the longest":     {2, []pushing.Result{muchLater, later}, Answer{GiveBack: true, Reason: "2 of 2 requests deferred, the first for NoClient", RetryAfter: time.Minute}, `{"results":[` + strings.Replace(noSlot, "NoSlot", "NoClient", 1) + `,` + noSlot + `],"deferred":2}`},
-		"no results":      {2, nil, Answer{GiveBack: true, Reason: "2 of 2 requests deferred, the first for Internal"}, `{"results":[` + lost + `,` + lost + `],"deferred":2}`},
-		"too few":         {2, []pushing.Result{done}, Answer{GiveBack: true, Reason: "1 of 2 requests deferred, the first for Internal"}, `{"results":[` + pushed + `,` + lost + `],"deferred":1}`},
-		"too many":        {1, []pushing.Result{done, later}, Answer{}, `{"results":[` + pushed + `],"deferred":0}`},
-		"no outcome":      {1, []pushing.Result{{Code: "NoSlot"}}, Answer{GiveBack: true, Reason: "1 of 1 requests deferred, the first for NoSlot"}, `{"results":[` + noSlot + `],"deferred":1}`},
-		"deferred anyway": {1, []pushing.Result{{Code: "NoSlot", Outcome: events.Pushed, Deferred: true}}, Answer{GiveBack: true, Reason: "1 of 1 requests deferred, the first for NoSlot"}, `{"results":[` + noSlot + `],"deferred":1}`},
+		"nothing":      {0, nil, Answer{}, `{"results":[],"deferred":0}`},
+		"pushed":       {1, []pushing.Result{done}, Answer{}, `{"results":[` + pushed + `],"deferred":0}`},
+		"rejected":     {1, []pushing.Result{refusedR}, Answer{}, fmt.Sprintf(`{"results":[{"eventId":"req-1","msgId":%q,"outcome":"rejected","code":"NotAllowed","message":"say \"please\" & wait"}],"deferred":0}`, msgID)},
+		"one deferred": {3, []pushing.Result{done, later, done}, Answer{GiveBack: true, Reason: "1 of 3 requests deferred, the first for NoSlot", RetryAfter: 1500 * time.Millisecond}, `{"results":[` + pushed + `,` + noSlot + `,` + pushed + `],"deferred":1}`},
+		"the longest":  {2, []pushing.Result{muchLater, later}, Answer{GiveBack: true, Reason: "2 of 2 requests deferred, the first for NoClient", RetryAfter: time.Minute}, `{"results":[` + strings.Replace(noSlot, "NoSlot", "NoClient", 1) + `,` + noSlot + `],"deferred":2}`},
+		"no results":   {2, nil, Answer{GiveBack: true, Reason: "2 of 2 requests deferred, the first for Internal"}, `{"results":[` + lost + `,` + lost + `],"deferred":2}`},
+		"too few":      {2, []pushing.Result{done}, Answer{GiveBack: true, Reason: "1 of 2 requests deferred, the first for Internal"}, `{"results":[` + pushed + `,` + lost + `],"deferred":1}`},
+		"too many":     {1, []pushing.Result{done, later}, Answer{}, `{"results":[` + pushed + `],"deferred":0}`},
+		"no outcome":   {1, []pushing.Result{{Code: "NoSlot"}}, Answer{GiveBack: true, Reason: "1 of 1 requests deferred, the first for NoSlot"}, `{"results":[` + noSlot + `],"deferred":1}`},
+		"parked":       {2, []pushing.Result{parked, done}, Answer{}, `{"results":[` + waits + `,` + pushed + `],"deferred":1}`},
+		"parked and deferred": {3, []pushing.Result{parked, later, parked}, Answer{GiveBack: true, Reason: "1 of 3 requests deferred, the first for NoSlot", RetryAfter: 1500 * time.Millisecond},
+			`{"results":[` + waits + `,` + noSlot + `,` + waits + `],"deferred":3}`},
+		"parked and decided":       {1, []pushing.Result{{Code: "BreakerOpen", Message: "it waits", Outcome: events.Pushed, Parked: true}}, Answer{}, `{"results":[` + waits + `],"deferred":1}`},
+		"both at once":             {1, []pushing.Result{{Code: "NoSlot", Parked: true, Deferred: true}}, Answer{GiveBack: true, Reason: "1 of 1 requests deferred, the first for NoSlot"}, `{"results":[` + noSlot + `],"deferred":1}`},
+		"a report":                 {1, []pushing.Result{reported}, Answer{}, `{"results":[` + report + `],"deferred":0}`},
+		"a report and more":        {2, []pushing.Result{reported, later}, Answer{GiveBack: true, Reason: "1 of 2 requests deferred, the first for NoSlot", RetryAfter: 1500 * time.Millisecond}, `{"results":[` + report + `,` + noSlot + `],"deferred":1}`},
+		"a report of nothing":      {1, []pushing.Result{{Code: "Done", Message: "so far", Report: json.RawMessage(`null`)}}, Answer{}, strings.Replace(`{"results":[`+report+`],"deferred":0}`, `{"open":3}`, "null", 1)},
+		"a report that is no JSON": {1, []pushing.Result{{Code: "Done", Report: func() {}}}, Answer{}, strings.Replace(`{"results":[`+lost+`],"deferred":0}`, "no result", "the report is no JSON", 1)},
+		"a sweep to be repeated":   {1, []pushing.Result{{Code: "NoSlot", Deferred: true, Report: 1}}, Answer{GiveBack: true, Reason: "1 of 1 requests deferred, the first for NoSlot"}, strings.Replace(`{"results":[`+noSlot+`],"deferred":1}`, `"NoSlot"`, `"NoSlot","report":1`, 1)},
+		"deferred anyway":          {1, []pushing.Result{{Code: "NoSlot", Outcome: events.Pushed, Deferred: true}}, Answer{GiveBack: true, Reason: "1 of 1 requests deferred, the first for NoSlot"}, `{"results":[` + noSlot + `],"deferred":1}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -112,6 +126,9 @@ func TestAnswerOfSQS(t *testing.T) {
 	}{
 		"all done":        {[]lambda.SQSMessage{record("a", data), record("b", "?")}, []pushing.Result{done, refusedR}, `{"batchItemFailures":[]}`, false},
 		"one deferred":    {[]lambda.SQSMessage{record("a", data), record("b", data)}, []pushing.Result{done, later}, `{"batchItemFailures":[{"itemIdentifier":"b"}]}`, false},
+		"parked":          {[]lambda.SQSMessage{record("a", data), record("b", data)}, []pushing.Result{parked, later}, `{"batchItemFailures":[{"itemIdentifier":"b"}]}`, false},
+		"only parked":     {[]lambda.SQSMessage{record("a", two), record("", data)}, []pushing.Result{parked, done, parked}, `{"batchItemFailures":[]}`, false},
+		"a sweep":         {[]lambda.SQSMessage{record("a", data)}, []pushing.Result{reported}, `{"batchItemFailures":[]}`, false},
 		"no results":      {[]lambda.SQSMessage{record("a", data), record("b", data)}, nil, `{"batchItemFailures":[{"itemIdentifier":"a"},{"itemIdentifier":"b"}]}`, false},
 		"two in a record": {[]lambda.SQSMessage{record("a", two), record("b", data)}, []pushing.Result{later, later, done}, `{"batchItemFailures":[{"itemIdentifier":"a"}]}`, false},
 		"an id missing":   {[]lambda.SQSMessage{record("", data), record("b", data)}, []pushing.Result{later, done}, `{"batchItemFailures":[{"itemIdentifier":""}]}`, true},
@@ -177,6 +194,9 @@ func TestAnswerOfAnHTTPTrigger(t *testing.T) {
 		"no token either": {with("hello"), Options{}, []pushing.Result{refusedR}, 401, ""},
 		"too many":        {with(many), allowed, []pushing.Result{refusedR}, 413, ""},
 		"deferred":        {v1, allowed, []pushing.Result{later}, 503, "2"},
+		"parked":          {v1, allowed, []pushing.Result{parked}, 200, ""},
+		"one of two":      {with("[" + samples(t, "event")["event"] + ",7]"), allowed, []pushing.Result{parked, later}, 503, "2"},
+		"a report":        {v1, allowed, []pushing.Result{reported}, 200, ""},
 		"deferred, when?": {v1, allowed, []pushing.Result{{Deferred: true}}, 503, "1"},
 		"no results":      {v1, allowed, nil, 503, "1"},
 	} {

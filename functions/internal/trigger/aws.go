@@ -28,11 +28,13 @@ func openSNS(o object, from origin) []parcel {
 	return message("", "TopicArn", "MessageId", "Timestamp", "Message")(o, from)
 }
 
-// openDetail refuses a detail-type of our own that is not that of a request.
+// openDetail refuses a detail-type of our own that is none for us. The type is
+// that of data alone.
 func openDetail(o object, from origin) []parcel {
+	from.eventType = o.text("detail-type")
 	parcels := message("", "source", "id", "time", "detail")(o, from)
-	if detailType := o.text("detail-type"); parcels[0].err == nil && strings.HasPrefix(detailType, "repush:") {
-		parcels[0].err = checkType("detail-type", detailType)
+	if parcels[0].err == nil && strings.HasPrefix(from.eventType, "repush:") {
+		parcels[0].err = checkType("detail-type", from.eventType)
 	}
 	return parcels
 }

@@ -70,6 +70,8 @@ func (d *decoder) full() bool { return len(d.batch.Deliveries) > events.MaxBatch
 
 func (d *decoder) add(raw []byte, from origin, delivery pushing.Delivery) {
 	delivery.Request = from.keyOf(raw)
+	code := codeOf(delivery.Err)
+	delivery.Silent = isControl(from.eventType) || code == CodeLoop || code == CodeUnauthorized
 	if delivery.Time.IsZero() {
 		delivery.Time = from.time
 	}
@@ -78,8 +80,7 @@ func (d *decoder) add(raw []byte, from origin, delivery pushing.Delivery) {
 }
 
 func (d *decoder) reject(raw []byte, from origin, err error) {
-	code := codeOf(err)
-	d.add(raw, from, pushing.Delivery{Err: err, Silent: code == CodeLoop || code == CodeUnauthorized})
+	d.add(raw, from, pushing.Delivery{Err: err})
 }
 
 // payload reads one JSON value, or the base64 of one.
@@ -140,12 +141,35 @@ func (d *decoder) object(raw []byte, from origin) {
 		d.event(raw, o, from)
 	} else if e := envelopeWith(func(e envelope) bool { return o.hasAll(e.members) }); e != nil {
 		d.open(e, raw, o, from)
-	} else if !events.LooksRequested(o) {
+	} else if !events.LooksRequested(o) && !isControl(from.eventType) {
 		d.reject(raw, from, refused(CodeUnreadable, "neither an event nor the data of one nor a known envelope"))
 	} else if d.fits(raw, from) {
-		r, err := events.DecodeRequested(raw)
-		d.add(raw, from, pushing.Delivery{Data: r, Err: err, Human: from.single && from.direct})
+		d.data(raw, raw, nil, from, pushing.Delivery{Human: from.single && from.direct})
 	}
+}
+
+// data reads the data of an event of ours, whose bytes are raw; err says what is
+// wrong with its attributes. Data of no type is a request's.
+func (d *decoder) data(raw, data []byte, err error, from origin, delivery pushing.Delivery) {
+	var dataErr error
+	switch from.eventType {
+	case events.TypeSweepRequested:
+		delivery.Sweep = new(events.Sweep)
+		*delivery.Sweep, dataErr = events.DecodeSweep(data)
+	case events.TypeOperationRequested:
+		if !delivery.Human {
+			d.reject(raw, from, errNotTrusted())
+			return
+		}
+		delivery.Operation = new(events.Operation)
+		*delivery.Operation, dataErr = events.DecodeOperation(data)
+	default:
+		delivery.Data, dataErr = events.DecodeRequested(data)
+	}
+	if delivery.Err = join(err, dataErr); delivery.Err != nil {
+		delivery.Sweep, delivery.Operation = nil, nil
+	}
+	d.add(raw, from, delivery)
 }
 
 // fits rejects what is larger than one event. That its text is UTF-8 is a rule
@@ -159,9 +183,9 @@ func (d *decoder) fits(raw []byte, from origin) bool {
 }
 
 // event reads a CloudEvent: one of ours, or one that a platform made of a
-// message.
+// message. A bus says when it took an event that has no time of its own.
 func (d *decoder) event(raw []byte, o object, from origin) {
-	from = from.named(o.text("source"), o.text("id")).at(o.time("time"))
+	from = from.named(o.text("source"), o.text("id")).at(o.time("aliyunpublishtime")).at(o.time("time"))
 	eventType := o.text("type")
 	if e := envelopeWith(func(e envelope) bool { return e.eventType == eventType }); e != nil && eventType != "" {
 		data, err := split(o.get("data"))
@@ -173,6 +197,7 @@ func (d *decoder) event(raw []byte, o object, from origin) {
 		d.open(e, raw, data, from)
 		return
 	}
+	from.eventType = eventType
 	if err := checkType("type", eventType); eventType != "" && err != nil {
 		d.reject(raw, from, err)
 		return
@@ -185,9 +210,8 @@ func (d *decoder) event(raw []byte, o object, from origin) {
 	if err != nil {
 		data = o.get("data") // for the problems in it, and to name the message
 	}
-	r, dataErr := events.DecodeRequested(data)
 	human := from.single && from.direct && !slices.ContainsFunc(o, isPlatformExtension)
-	d.add(raw, from, pushing.Delivery{Data: r, Err: join(err, dataErr), Time: e.Time, Human: human})
+	d.data(raw, data, err, from, pushing.Delivery{Time: e.Time, Human: human})
 }
 
 // isPlatformExtension: a bus delivered it, whoever sent it there (source:

@@ -13,7 +13,10 @@
 // its bytes: source [SourceBare], id the first 32 hex digits of the SHA-256 of
 // its JSON without insignificant white space.
 //
-// Who is believed: who may write to the trigger's topic may ask; the allow-list
-// bounds what for. HTTP requests that arrive as events come from outsiders and
-// need the token inside them.
+// Who is believed: who may write to the trigger's topic may ask for pushes and
+// sweeps; the allow-list bounds what for. HTTP requests that arrive as events come
+// from outsiders and need the token inside them. Operations, and priority "human",
+// are for a single event by direct invoke or with the token. What a platform hands
+// over as somebody wrote it (an MNS topic in STREAM format, RawData, a constant
+// input) cannot be told from a direct invoke: who may write there is as trusted.
 package trigger

@@ -19,6 +19,9 @@ const (
 	CodeNoOrigin = "NoOrigin"
 	// CodeTooLarge: more bytes or more events than allowed.
 	CodeTooLarge = "TooLarge"
+	// CodeNotTrusted: an operation that came neither by direct invoke nor with
+	// the token, or not alone.
+	CodeNotTrusted = "NotTrusted"
 	// CodeUnreadable: no event at all.
 	CodeUnreadable = "Unreadable"
 )
@@ -40,39 +43,46 @@ func errLoop() *Error {
 	return refused(CodeLoop, "a result of ons-repush came back as a request: let REPUSH_RESULTS and this trigger use different topics, or let only type %s through", events.TypeMessageRequested)
 }
 
+func errNotTrusted() *Error {
+	return refused(CodeNotTrusted, `whoever may write to this trigger may ask for pushes, and not for operations: invoke the function directly with this one event, or send it alone over HTTP with "Authorization: Bearer <token>", the value of REPUSH_HTTP_TOKEN`)
+}
+
 // codeOf is the code of one of our errors, or "".
 func codeOf(err error) string {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, is := errors.AsType[*Error](err); is {
 		return e.code
 	}
 	return ""
 }
 
-// checkType returns why an event of this type is no request, or nil. field is
+// isControl: no result event may answer an event of this type.
+func isControl(eventType string) bool {
+	return eventType == events.TypeSweepRequested || eventType == events.TypeOperationRequested
+}
+
+// checkType returns why an event of this type is none for us, or nil. field is
 // where the envelope keeps the type.
 func checkType(field, eventType string) error {
 	switch {
-	case eventType == events.TypeMessageRequested:
+	case eventType == events.TypeMessageRequested || isControl(eventType):
 		return nil
 	case strings.HasPrefix(eventType, "repush:") && strings.HasSuffix(eventType, ":Completed"):
 		return errLoop()
 	}
-	rule := fmt.Sprintf("must be %q", events.TypeMessageRequested)
+	rule := fmt.Sprintf("must be %q, %q or %q", events.TypeMessageRequested, events.TypeSweepRequested, events.TypeOperationRequested)
 	return &events.ValidationError{Problems: []events.Problem{{Field: field, Rule: rule}}}
 }
 
 // join makes one list of the problems of an event and of its data.
 func join(errs ...error) error {
-	var all events.ValidationError
+	var problems []events.Problem
 	for _, err := range errs {
-		var e *events.ValidationError
-		if errors.As(err, &e) {
-			all.Problems = append(all.Problems, e.Problems...)
+		if e, is := errors.AsType[*events.ValidationError](err); is {
+			problems = append(problems, e.Problems...)
 		}
 	}
-	if all.Problems == nil {
+	if problems == nil {
 		return nil
 	}
-	return &all
+	return &events.ValidationError{Problems: problems}
 }

@@ -1,18 +1,24 @@
 package trigger
 
 import (
+	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/ons-repush/ons-repush/events"
+	"github.com/ons-repush/ons-repush/functions/internal/pushing"
 )
 
 // FuzzDecode holds what every caller relies on, whatever the bytes.
 func FuzzDecode(f *testing.F) {
-	for _, pattern := range []string{"*", "deadletter/*"} {
+	for _, pattern := range []string{"*", "deadletter/*", "control/*"} {
 		for _, text := range samples(f, pattern) {
 			f.Add([]byte(text))
 		}
@@ -34,16 +40,25 @@ func FuzzDecode(f *testing.F) {
 			if !usable(d.Request.Source) || d.Request.ID == "" {
 				t.Errorf("Request = %q", d.Request)
 			}
-			if err := d.Data.Validate(); d.Err == nil && err != nil {
+			if err := validate(d); d.Err == nil && err != nil {
 				t.Errorf("accepted %v", err)
+			}
+			if d.Operation != nil && !(len(b.Deliveries) == 1 && d.Human && cameAlone(body)) {
+				t.Errorf("believed %+v", d)
+			}
+			if isControl := d.Sweep != nil || d.Operation != nil; isControl && (d.Err != nil || !d.Silent || d.Data != events.Requested{}) {
+				t.Errorf("control event with more: %+v", d)
 			}
 			var fields *events.ValidationError
 			var coded *Error
 			if d.Err != nil && !errors.As(d.Err, &fields) && !errors.As(d.Err, &coded) {
 				t.Errorf("Err is a %T", d.Err)
 			}
-			if code := codeOf(d.Err); d.Silent != (code == CodeLoop || code == CodeUnauthorized) {
-				t.Errorf("Silent = %v with code %q", d.Silent, code)
+			if code := codeOf(d.Err); !d.Silent && (code == CodeLoop || code == CodeUnauthorized || code == CodeNotTrusted) {
+				t.Errorf("not silent with code %q", code)
+			}
+			if d.Silent && d.Err == nil && d.Sweep == nil && d.Operation == nil {
+				t.Error("a valid request is silent")
 			}
 		}
 		if a := b.Answer(nil); !json.Valid(a.Body) {
@@ -56,6 +71,38 @@ func FuzzDecode(f *testing.F) {
 			}
 		}
 	})
+}
+
+func validate(d pushing.Delivery) error {
+	switch {
+	case d.Sweep != nil:
+		return d.Sweep.Validate()
+	case d.Operation != nil:
+		return d.Operation.Validate()
+	}
+	return d.Data.Validate()
+}
+
+// cameAlone says, without the decoder's bookkeeping, whether a body is one event
+// that nobody but its sender wrapped, or needs the token to be read.
+func cameAlone(body []byte) bool {
+	if d := Decode(body, Options{}).Deliveries[0]; codeOf(d.Err) == CodeUnauthorized {
+		return true
+	}
+	for {
+		var text string
+		decoded, err := base64.StdEncoding.DecodeString(string(bytes.TrimSpace(body)))
+		switch {
+		case json.Unmarshal(body, &text) == nil:
+			body = []byte(text)
+		case err == nil && len(decoded) > 0:
+			body = decoded
+		default:
+			var e map[string]any
+			err := json.Unmarshal(body, &e)
+			return err == nil && e["type"] == events.TypeOperationRequested && !slices.ContainsFunc(slices.Collect(maps.Keys(e)), func(name string) bool { return strings.HasPrefix(name, "aliyun") })
+		}
+	}
 }
 
 func BenchmarkDecodeRocketMQ(b *testing.B) {

@@ -26,7 +26,9 @@ type origin struct {
 	key pushing.RequestKey
 	// subject is the attribute of the innermost CloudEvent of a platform.
 	subject string
-	time    time.Time
+	// eventType is that of the innermost event, and of the data in it.
+	eventType string
+	time      time.Time
 	// item is the id by which SQS wants a failure reported.
 	item string
 	// layers counts what was opened.
