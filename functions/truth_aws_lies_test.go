@@ -3,18 +3,25 @@ package functions_test
 import (
 	"strings"
 	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
 )
+
+// awsLie replaces what is there first; caught names who notices.
+type awsLie struct{ old, new, caught string }
 
 // TestAWSLies changes one thing at a time; the rule that is named must notice,
 // or the strict reader ("template") with the words after the colon.
 func TestAWSLies(t *testing.T) {
 	t.Parallel()
 	schema, text, values := awsSchema(t), awsText(t, awsTemplate), awsValues(t)
-	for name, lie := range map[string]struct{ old, new, caught string }{
+	for name, lie := range map[string]awsLie{
 		"failures are not reported":           {"            FunctionResponseTypes: [ReportBatchItemFailures]\n", "", "memory state is one instance and single events"},
 		"failures are reported misspelt":      {"[ReportBatchItemFailures]", "[ReportBatchItemFailure]", "template: FunctionResponseTypes"},
-		"a second instance":                   {"ReservedConcurrentExecutions: 1", "ReservedConcurrentExecutions: 2", "memory state is one instance and single events"},
-		"as many instances as it takes":       {"      ReservedConcurrentExecutions: 1\n", "", "template: ReservedConcurrentExecutions"},
+		"a sweep in memory":                   {"    Condition: Shared\n    Properties:\n      Description", "    Properties:\n      Description", "shared state has a sweep"},
+		"a file that goes with the instance":  {"Default: memory", "Default: file:/tmp/ledger", "template: parameter State"},
+		"a second instance":                   {"!If [Shared, 5, 1]", "!If [Shared, 5, 2]", "memory state is one instance and single events"},
+		"as many instances as it takes":       {"      ReservedConcurrentExecutions: !If [Shared, 5, 1]\n", "", "template: ReservedConcurrentExecutions"},
 		"messages come back too early":        {"VisibilityTimeout: 360", "VisibilityTimeout: 300", "visibility is six time-outs"},
 		"a crash blocks for minutes":          {"      Timeout: 60\n", "      Timeout: 120\n", "time-out holds a push and frees it within a minute"},
 		"no time for a push":                  {"      Timeout: 60\n", "      Timeout: 15\n", "time-out holds a push and frees it within a minute"},
@@ -62,14 +69,48 @@ func TestAWSLies(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if strings.Count(text, lie.old) < 1 {
-				t.Fatalf("the template does not say %q", lie.old)
-			}
-			found := awsProblems(schema, strings.Replace(text, lie.old, lie.new, 1), values)
-			rule, words, _ := strings.Cut(lie.caught, ": ")
-			if wrong := strings.Join(found[rule], "\n"); wrong == "" || !strings.Contains(wrong, words) {
-				t.Errorf("not caught by %q: %v", lie.caught, found)
-			}
+			caught(t, schema, text, lie, values)
 		})
+	}
+}
+
+// TestAWSLiesOfRedis are those that show with shared state only.
+func TestAWSLiesOfRedis(t *testing.T) {
+	t.Parallel()
+	schema, text := awsSchema(t), awsText(t, awsTemplate)
+	clear, byTLS := withRedis(t, "redis://:secret@redis.example:6379"), withRedis(t, "rediss://:secret@redis.example:6380")
+	outside := withRedis(t, "rediss://redis.example")
+	outside["State"] = "redis://redis.example:6379"
+	for name, lie := range map[string]struct {
+		awsLie
+		values map[string]string
+	}{
+		"a password on the internet":      {awsLie{"", "", "Redis is reached by TLS or in a private network"}, outside},
+		"no sweep":                        {awsLie{"      State: ENABLED\n      Targets:\n        - Id: Repush", "      State: DISABLED\n      Targets:\n        - Id: Repush", "shared state has a sweep"}, byTLS},
+		"a sweep of the queue":            {awsLie{"          Arn: !GetAtt Repush.Arn\n", "          Arn: !GetAtt Requests.Arn\n", "shared state has a sweep"}, byTLS},
+		"a sweep nobody understands":      {awsLie{`"id":"every-minute",`, "", "timers ask for a sweep"}, byTLS},
+		"a timer that pushes":             {awsLie{"repush:Sweep:Requested", "repush:Message:Requested", "timers ask for a sweep"}, byTLS},
+		"a sweep that may not call":       {awsLie{"SourceArn: !GetAtt Sweep.Arn", "SourceArn: !GetAtt RequestsRule.Arn", "who sends may send"}, byTLS},
+		"one instance":                    {awsLie{"!If [Shared, 5, 1]", "1", "shared state is several instances, but few"}, byTLS},
+		"a network without interfaces":    {awsLie{"AWSLambdaENIManagementAccess", "AWSLambdaBasicExecutionRole", "the role does what it must and no more"}, clear},
+		"a typo in the network":           {awsLie{"SecurityGroupIds: !Split", "SecurityGroups: !Split", "template: SecurityGroups"}, clear},
+		"a sweep without its own content": {awsLie{"          Input: '", "          InputPath: '", "template: InputPath"}, byTLS},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			caught(t, schema, text, lie.awsLie, lie.values)
+		})
+	}
+}
+
+func caught(t *testing.T, schema *jsonschema.Schema, text string, lie awsLie, values map[string]string) {
+	t.Helper()
+	if !strings.Contains(text, lie.old) {
+		t.Fatalf("the template does not say %q", lie.old)
+	}
+	found := awsProblems(schema, strings.Replace(text, lie.old, lie.new, 1), values)
+	rule, words, _ := strings.Cut(lie.caught, ": ")
+	if wrong := strings.Join(found[rule], "\n"); wrong == "" || !strings.Contains(wrong, words) {
+		t.Errorf("not caught by %q: %v", lie.caught, found)
 	}
 }

@@ -129,7 +129,7 @@ func expanded(t *testing.T, text string, values map[string]string) ([]byte, map[
 // knows nothing of our schema, and shows that it notices typing mistakes.
 func TestAWSPublicSchema(t *testing.T) {
 	t.Parallel()
-	text, values := awsText(t, awsTemplate), awsValues(t)
+	text, values := awsText(t, awsTemplate), withRedis(t, "redis://redis.example:6379")
 	values["ResultStream"], values["ResultStreamRole"] = "arn:aws:kinesis:eu-west-1:111122223333:stream/x", "arn:aws:iam::111122223333:role/x"
 	raw, kinds := expanded(t, text, values)
 	if len(kinds) < 10 {
@@ -143,6 +143,9 @@ func TestAWSPublicSchema(t *testing.T) {
 		"a property of the function":  {"MemorySize: 256", "Memory: 256"},
 		"a property of the trigger":   {"MaximumConcurrency: 2", "MaxConcurrency: 2"},
 		"a property of the queue":     {"VisibilityTimeout: 360", "VisibilityTimeoutSeconds: 360"},
+		"a property of the network":   {"SecurityGroupIds: !Split", "SecurityGroups: !Split"},
+		"a property of the sweep":     {"ScheduleExpression:", "Schedule:"},
+		"a property of a permission":  {"SourceArn: !GetAtt Sweep.Arn", "Source: !GetAtt Sweep.Arn"},
 		"a property of a target":      {"DeadLetterConfig: {Arn:", "DeadLetterConfig: {TargetArn:"},
 		"a property of an alarm":      {"EvaluationPeriods: 1", "EvaluationPeriod: 1"},
 		"a required property missing": {"      DestinationArn: !Ref ResultStream\n", ""},

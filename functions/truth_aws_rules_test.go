@@ -5,9 +5,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/ons-repush/ons-repush/events"
 )
@@ -43,15 +41,6 @@ var awsRules = map[string]func(awsStack, deployment) []string{
 		}
 		return wrong
 	},
-	"a batch fits the time-out": func(s awsStack, d deployment) (wrong []string) {
-		qps, _ := strconv.ParseFloat(d.settings["REPUSH_QPS"], 64)
-		for _, in := range d.triggers {
-			if start := time.Duration(float64(in.batch) / qps * float64(time.Second)); in.batch > events.MaxBatch || start+needed(d.settings) > d.timeout {
-				wrong = append(wrong, fmt.Sprintf("%s: %d pushes begin within %v, and the last one takes up to %v", in.name, in.batch, start, needed(d.settings)))
-			}
-		}
-		return wrong
-	},
 	"no more pollers than needed": func(s awsStack, _ deployment) (wrong []string) {
 		for name, event := range s.function().Events {
 			if n := event.Properties.ScalingConfig.MaximumConcurrency; n > 2 {
@@ -74,8 +63,15 @@ var awsRules = map[string]func(awsStack, deployment) []string{
 			needs["sns.amazonaws.com "+s.named(sub.Endpoint)+" "+sub.TopicArn] = true
 			needs["sns.amazonaws.com "+s.named(sub.RedrivePolicy.DeadLetterTargetArn)+" "+sub.TopicArn] = true
 		}
+		for _, p := range all[awsPermission](s, "Lambda::Permission") {
+			granted[p.Principal+" "+p.FunctionName+" "+p.SourceArn] = true
+		}
 		for name, rule := range all[awsRule](s, "Events::Rule") {
 			for _, target := range rule.Targets {
+				if rule.ScheduleExpression != "" {
+					needs["events.amazonaws.com "+strings.TrimSuffix(target.Arn, ".Arn}")+"} ${"+name+".Arn}"] = true
+					continue
+				}
 				needs["events.amazonaws.com "+s.named(target.Arn)+" ${"+name+".Arn}"] = true
 				needs["events.amazonaws.com "+s.named(target.DeadLetterConfig.Arn)+" ${"+name+".Arn}"] = true
 			}
@@ -86,7 +82,14 @@ var awsRules = map[string]func(awsStack, deployment) []string{
 		granted, needs := make(map[string]bool), make(map[string]bool)
 		f := s.function()
 		name := strings.TrimSuffix(strings.Trim(f.Role, "${}"), ".Arn")
-		for _, policy := range all[awsPolicy](s, "IAM::Role")[name].Policies {
+		role := all[awsPolicy](s, "IAM::Role")[name]
+		for _, managed := range role.ManagedPolicyArns {
+			granted[managed] = true
+		}
+		if f.VpcConfig.SubnetIds != nil {
+			needs["arn:aws:iam::aws:policy/service-role/AWSLambdaENIManagementAccess"] = true
+		}
+		for _, policy := range role.Policies {
 			for _, statement := range policy.PolicyDocument.Statement {
 				actions, several := statement.Action.([]any)
 				if !several {

@@ -24,6 +24,7 @@ type awsFunction struct {
 	Timeout                      int
 	ReservedConcurrentExecutions int
 	Environment                  struct{ Variables map[string]string }
+	VpcConfig                    struct{ SubnetIds, SecurityGroupIds []string }
 	Events                       map[string]struct{ Properties awsEvent }
 	Role                         string
 	LoggingConfig                struct{ LogGroup string }
@@ -57,12 +58,12 @@ type awsSubscription struct {
 }
 
 type awsRule struct {
-	EventBusName, State string
-	EventPattern        struct {
+	EventBusName, ScheduleExpression, State string
+	EventPattern                            struct {
 		DetailType []string `json:"detail-type"`
 	}
 	Targets []struct {
-		Arn              string
+		Arn, Input       string
 		RetryPolicy      struct{ MaximumRetryAttempts int }
 		DeadLetterConfig struct{ Arn string }
 	}
@@ -79,10 +80,12 @@ type awsFilter struct {
 	MetricTransformations         []struct{ MetricNamespace, MetricName string }
 }
 
+type awsPermission struct{ FunctionName, Principal, SourceArn string }
+
 type awsPolicy struct {
-	Queues         []string
-	PolicyDocument awsPolicyDocument
-	Policies       []struct{ PolicyDocument awsPolicyDocument }
+	Queues, ManagedPolicyArns []string
+	PolicyDocument            awsPolicyDocument
+	Policies                  []struct{ PolicyDocument awsPolicyDocument }
 }
 
 type awsPolicyDocument struct {

@@ -82,7 +82,7 @@ const throttledReceives = 5
 // write into the queue, so that their batches are the queue's.
 func (s awsStack) deployment() deployment {
 	f := s.function()
-	d := deployment{settings: make(map[string]string), timeout: time.Duration(f.Timeout) * time.Second, instances: f.ReservedConcurrentExecutions, perInstance: 1}
+	d := deployment{settings: make(map[string]string), timeout: time.Duration(f.Timeout) * time.Second, instances: f.ReservedConcurrentExecutions, perInstance: 1, network: f.VpcConfig.SubnetIds != nil}
 	for name, value := range f.Environment.Variables {
 		if strings.HasPrefix(name, "REPUSH_") {
 			d.settings[name] = value
@@ -120,8 +120,22 @@ func (s awsStack) deployment() deployment {
 		in.deadLetter = s.named(sub.RedrivePolicy.DeadLetterTargetArn)
 		d.triggers = append(d.triggers, in)
 	}
+	async := source{
+		name: "EventInvokeConfig", kind: "async", enabled: true, batch: 1, tolerates: true,
+		retries: f.EventInvokeConfig.MaximumRetryAttempts > 0, deadLetter: s.named(f.EventInvokeConfig.DestinationConfig.OnFailure.Destination),
+	}
+	d.triggers = append(d.triggers, async)
 	for name, rule := range all[awsRule](s, "Events::Rule") {
 		for _, target := range rule.Targets {
+			if rule.ScheduleExpression != "" {
+				in := async
+				in.name, in.kind, in.enabled, in.delivers = name, "timer", rule.State == "ENABLED" && target.Arn == "${Repush.Arn}", target.Input
+				var event struct{ Type string }
+				_ = json.Unmarshal([]byte(target.Input), &event) // no JSON: no type
+				in.eventTypes = []string{event.Type}
+				d.triggers = append(d.triggers, in)
+				continue
+			}
 			in := through[s.named(target.Arn)]
 			in.name, in.kind, in.from, in.visibility = name, "eventbridge", "bus/"+rule.EventBusName, 0
 			in.enabled = in.enabled && rule.State == "ENABLED"
@@ -130,10 +144,6 @@ func (s awsStack) deployment() deployment {
 			d.triggers = append(d.triggers, in)
 		}
 	}
-	d.triggers = append(d.triggers, source{
-		name: "EventInvokeConfig", kind: "async", enabled: true, batch: 1, tolerates: true,
-		retries: f.EventInvokeConfig.MaximumRetryAttempts > 0, deadLetter: s.named(f.EventInvokeConfig.DestinationConfig.OnFailure.Destination),
-	})
 	return d
 }
 
@@ -177,15 +187,29 @@ func awsText(t *testing.T, file string) string {
 	return string(text)
 }
 
-// TestAWSTemplate holds the template as the README deploys it, and with the
-// optional stream for results.
+// withRedis are parameters for state in Redis, by TLS or in a network.
+func withRedis(t *testing.T, url string) map[string]string {
+	t.Helper()
+	values := awsValues(t)
+	values["State"] = url
+	if strings.HasPrefix(url, "redis:") {
+		values["SubnetIds"], values["SecurityGroupIds"] = "subnet-0a1,subnet-0b2", "sg-0c3"
+	}
+	return values
+}
+
+// TestAWSTemplate holds the template as the README deploys it, with the optional
+// stream for results, and with shared state.
 func TestAWSTemplate(t *testing.T) {
 	t.Parallel()
 	schema, text, values := awsSchema(t), awsText(t, awsTemplate), awsValues(t)
 	withStream := maps.Clone(values)
 	withStream["ResultStream"] = "arn:aws:firehose:eu-west-1:111122223333:deliverystream/results"
 	withStream["ResultStreamRole"] = "arn:aws:iam::111122223333:role/results"
-	for name, values := range map[string]map[string]string{"as in the README": values, "with a stream": withStream} {
+	for name, values := range map[string]map[string]string{
+		"as in the README": values, "with a stream": withStream,
+		"with Redis": withRedis(t, "redis://:secret@redis.example:6379"), "with Redis by TLS": withRedis(t, "rediss://repush:secret@redis.example:6380/1"),
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for rule, wrong := range awsProblems(schema, text, values) {
@@ -210,6 +234,12 @@ func TestAWSParameters(t *testing.T) {
 			good: []string{"https://h.example/x", "eventbridge://1.eventbridge.cn-hangzhou.aliyuncs.com/bus", "mns://1.mns.cn-hangzhou.aliyuncs.com/topics/results"},
 			bad:  []string{"", "stdout", "http://h.example", "eventbridge://bus", "mns://queues/results", "https://h.example,stdout"},
 		},
+		"State": {
+			good: []string{"memory", "redis://r.example", "rediss://u:p@r.example:6380/1"},
+			bad:  []string{"", "file:/tmp/ledger", "redis", "redis://", "rediss://r.example?db=1", "rediss://r.example/a"},
+		},
+		"SubnetIds":            {good: []string{"", "subnet-0a1", "subnet-0a1,subnet-0b2"}, bad: []string{"0a1", "subnet-0a1,", "subnet-0a1, subnet-0b2"}},
+		"SecurityGroupIds":     {good: []string{"", "sg-0a1,sg-0b2"}, bad: []string{"subnet-0a1", "sg-0a1,"}},
 		"AlibabaSecret":        {good: []string{"ons-repush/alibaba"}, bad: []string{"", "a:b", "a}}b", "arn:aws:secretsmanager:eu-west-1:111122223333:secret:x"}},
 		"AlibabaSecretVersion": {good: []string{"EXAMPLE1-90ab-cdef-fedc-ba987EXAMPLE"}, bad: []string{"", "AWSCURRENT", "}}"}},
 		"AlarmEmail":           {good: []string{"a@b.example"}, bad: []string{"", "a", "a@b"}},

@@ -49,7 +49,7 @@ func fromYAML(n *yaml.Node) (any, error) {
 		switch tag {
 		case "Ref", "Condition":
 			return map[string]any{tag: argument}, nil
-		case "GetAtt", "Sub", "If", "Join", "Equals", "Not", "And", "Or":
+		case "GetAtt", "Sub", "If", "Join", "Split", "Equals", "Not", "And", "Or":
 			return map[string]any{"Fn::" + tag: argument}, nil
 		}
 		return fail("!%s is not a function this test knows", tag)
@@ -181,7 +181,9 @@ func (s *scope) resolve(v any) any {
 	case []any:
 		list := []any{}
 		for _, element := range v {
-			list = append(list, s.resolve(element))
+			if resolved := s.resolve(element); resolved != noValue {
+				list = append(list, resolved)
+			}
 		}
 		return list
 	case map[string]any:
@@ -197,12 +199,17 @@ func (s *scope) resolve(v any) any {
 			if strings.HasPrefix(name, "Fn::") {
 				s.report("%s beside other keys", name)
 			}
-			fields[name] = s.resolve(value)
+			if resolved := s.resolve(value); resolved != noValue {
+				fields[name] = resolved
+			}
 		}
 		return fields
 	}
 	return v
 }
+
+// noValue is what !Ref AWS::NoValue resolves to: it takes its place away.
+const noValue = "${AWS::NoValue}"
 
 // call evaluates a function that yields a value.
 func (s *scope) call(name string, argument any) any {
@@ -227,6 +234,12 @@ func (s *scope) call(name string, argument any) any {
 			return yes
 		}
 		return no
+	case name == "Fn::Split" && len(list) == 2:
+		parts := []any{}
+		for part := range strings.SplitSeq(fmt.Sprint(s.resolve(list[1])), fmt.Sprint(list[0])) {
+			parts = append(parts, part)
+		}
+		return parts
 	case name == "Fn::Join" && len(list) == 2:
 		if parts, ok := s.resolve(list[1]).([]any); ok {
 			var words []string
@@ -245,7 +258,7 @@ func (s *scope) ref(name string) string {
 		s.used[name] = true
 		return s.values[name]
 	}
-	pseudo := map[string]string{"AWS::Region": "eu-west-1", "AWS::AccountId": "111122223333", "AWS::Partition": "aws", "AWS::StackName": "ons-repush"}
+	pseudo := map[string]string{"AWS::Region": "eu-west-1", "AWS::AccountId": "111122223333", "AWS::Partition": "aws", "AWS::StackName": "ons-repush", "AWS::NoValue": noValue}
 	if value, ok := pseudo[name]; ok {
 		return value
 	}
@@ -325,6 +338,9 @@ Outputs: {Q: !Ref Q, X: `
 		"text with references":         {expression: `!Sub "${P}/${Queue.Arn}/${AWS::Region}"`, want: "p/${Queue.Arn}/eu-west-1"},
 		"a choice":                     {expression: "!If [No, a, !Ref Q]", want: "q"},
 		"a list joined":                {expression: `!Join ["-", [a, !Ref P]]`, want: "a-p"},
+		"a text cut up":                {expression: `!Split [",", !Sub "a,${P}"]`, want: []any{"a", "p"}},
+		"an element left out":          {expression: "[a, !Ref AWS::NoValue]", want: []any{"a"}},
+		"a property left out":          {expression: "{A: a, B: !If [No, b, !Ref AWS::NoValue]}", want: map[string]any{"A": "a"}},
 		"a resource whose turn it is":  {expression: "!Ref Here", want: "${Here}"},
 		"one that is left out":         {expression: "!Ref Gone", want: "${Gone}", wrong: "Gone is neither a parameter nor a resource"},
 		"nobody":                       {expression: "!Ref R", want: "${R}", wrong: "R is neither a parameter nor a resource"},

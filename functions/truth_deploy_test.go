@@ -2,6 +2,7 @@ package functions_test
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +12,10 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/ons-repush/ons-repush/functions/internal/pushing"
+	"github.com/ons-repush/ons-repush/functions/internal/redis"
+	"github.com/ons-repush/ons-repush/functions/internal/trigger"
 )
 
 // firstDeploy are the commands of the section of that name.
@@ -124,7 +129,7 @@ func checkOwnCommand(t *testing.T, sh, command string) {
 // name left open; what exists is left alone, and an error stops it.
 func TestPrepare(t *testing.T) {
 	t.Parallel()
-	d, _ := loadServerlessDevs(contents(t, "../infra/fc/s.yaml"), contents(t, "../infra/ram/function.json"))
+	d, _ := loadServerlessDevs(contents(t, "../infra/fc/s.yaml"), contents(t, "../infra/ram/function.json"), "repush")
 	calls, out := prepare(t, `case "$*" in *CreateRole*) echo EntityAlreadyExists.Role >&2; exit 1 ;; esac`, 0)
 	made := make(map[string]bool)
 	policies := 0
@@ -164,6 +169,12 @@ func TestPrepare(t *testing.T) {
 		}) {
 		t.Errorf("prepare.sh does not make the role %v", role)
 	}
+	joins := func(calls [][]string) bool {
+		return slices.ContainsFunc(calls, func(c []string) bool { return slices.Contains(c, "AliyunECSNetworkInterfaceManagementAccess") })
+	}
+	if inVPC, _ := prepare(t, "", 0, "REDIS_VPC="+shared["REDIS_VPC"]); joins(calls) || !joins(inVPC) {
+		t.Error("the role may join a network when REDIS_VPC is exported, and only then")
+	}
 	if _, out := prepare(t, "echo InvalidAccessKeyId.NotFound >&2; exit 1", 1); !strings.Contains(out, "CreateQueue") {
 		t.Errorf("an error says %s", out)
 	}
@@ -174,7 +185,7 @@ func TestPrepare(t *testing.T) {
 
 // prepare runs prepare.sh with an aliyun that notes its arguments and then does
 // what the script says.
-func prepare(t *testing.T, script string, wantStatus int) (calls [][]string, output string) {
+func prepare(t *testing.T, script string, wantStatus int, more ...string) (calls [][]string, output string) {
 	t.Helper()
 	dir := t.TempDir()
 	stub := "#!/bin/sh\nfor a in \"$@\"; do printf '%s\\0' \"$a\"; done >>\"$NOTES\"\nprintf '\\001' >>\"$NOTES\"\n" + script + "\n"
@@ -182,7 +193,7 @@ func prepare(t *testing.T, script string, wantStatus int) (calls [][]string, out
 		t.Fatal(err)
 	}
 	cmd := exec.Command(shell(t), "../infra/fc/prepare.sh")
-	cmd.Env = []string{"PATH=" + dir + ":" + os.Getenv("PATH"), "NOTES=" + filepath.Join(dir, "notes")}
+	cmd.Env = append([]string{"PATH=" + dir + ":" + os.Getenv("PATH"), "NOTES=" + filepath.Join(dir, "notes")}, more...)
 	for name, value := range exported {
 		cmd.Env = append(cmd.Env, name+"="+value)
 	}
@@ -194,6 +205,62 @@ func prepare(t *testing.T, script string, wantStatus int) (calls [][]string, out
 		calls = append(calls, strings.Split(call, "\x00"))
 	}
 	return calls, string(out)
+}
+
+// TestRunbook: the operations that the documents send are operations, of the
+// action that their file is named after, a shell reads the commands, what is
+// exported for Redis is what s.yaml takes, and every code of Redis trouble is
+// explained.
+func TestRunbook(t *testing.T) {
+	t.Parallel()
+	file := regexp.MustCompile(`(?:--event-file |file://)(events/samples/valid/repush-operation-requested\.(\w+)\.json)`)
+	inline := regexp.MustCompile(`-e '(.*)'`)
+	runbook := contents(t, "../infra/README.md")
+	sent := make(map[string]bool)
+	for _, text := range []string{runbook, contents(t, awsReadme)} {
+		bodies := make(map[string]string) // by action
+		for _, m := range file.FindAllStringSubmatch(text, -1) {
+			bodies[m[2]] = contents(t, "../"+m[1])
+		}
+		for _, m := range inline.FindAllStringSubmatch(text, -1) {
+			bodies["pause"] = m[1]
+		}
+		for action, body := range bodies {
+			all := trigger.Decode([]byte(body), trigger.Options{}).Deliveries
+			if len(all) != 1 || all[0].Operation == nil || string(all[0].Operation.Action) != action {
+				t.Errorf("%s: %s is read as %+v", action, body, all)
+			}
+			sent[action] = true
+		}
+		if bodies["stop"] == "" {
+			t.Error("nothing says how to stop")
+		}
+	}
+	var names []string
+	for _, command := range regexp.MustCompile(`(?m)^    (export|sh|s) .*$`).FindAllString(runbook, -1) {
+		if out, err := exec.Command(shell(t), "-n", "-c", command).CombinedOutput(); err != nil {
+			t.Errorf("%s: %s", command, out)
+		}
+		if strings.Contains(command, "REPUSH_STATE") {
+			for _, m := range regexp.MustCompile(` ([A-Z_]+)=`).FindAllStringSubmatch(command, -1) {
+				names = append(names, m[1])
+			}
+		}
+	}
+	if slices.Sort(names); !slices.Equal(names, slices.Sorted(maps.Keys(shared))) {
+		t.Errorf("the README exports %v for Redis, s.yaml takes %v", names, shared)
+	}
+	if !sent["pause"] || !sent["describe"] {
+		t.Errorf("only %v", sent)
+	}
+	for _, code := range []string{
+		"LedgerUnavailable", "LimiterUnavailable", "LedgerYoung", pushing.CodeBreaker, pushing.CodeStopped, pushing.CodePaused,
+		redis.StateReadOnly, redis.StateFull, redis.StateDenied, redis.StateLoading, redis.StateEvicting, redis.StateTooOld,
+	} {
+		if !strings.Contains(runbook, "`"+code+"`") {
+			t.Errorf("infra/README.md does not explain %s", code)
+		}
+	}
 }
 
 // TestPackage: s.yaml takes the zip that build.sh makes.

@@ -1,6 +1,7 @@
 package functions_test
 
 import (
+	"maps"
 	"strings"
 	"testing"
 )
@@ -21,6 +22,18 @@ func TestLies(t *testing.T) {
 		"batches with memory":               {deploy, "CountBasedWindow: 1", "CountBasedWindow: 10", "memory state is one instance and single events"},
 		"two instances with memory":         {deploy, "reservedConcurrency: 1", "reservedConcurrency: 2", "memory state is one instance and single events"},
 		"a sweep without parked work":       {deploy, "enable: false", "enable: true", "shared state has a sweep"},
+		"a sweep that nobody understands":   {deploy, `"id":"every-minute",`, "", "timers ask for a sweep"},
+		"a timer that pushes":               {deploy, `"type":"repush:Sweep:Requested"}`, `"type":"repush:Message:Requested","data":{"instanceId":"MQ_INST_111122223333_EXAMPLEx","topic":"orders","groupId":"GID_orders","msgId":"C0000207109218B4AAC24C2F8E4D0001","reason":"every minute"}}`, "timers ask for a sweep"},
+		"parked work that nobody takes up":  {deploy, "enable: true\n\n  # More", "enable: false\n\n  # More", "shared state has a sweep"},
+		"a state nobody exported":           {deploy, "env('REPUSH_STATE', 'unset')", "env('STATE', 'unset')", "settings are accepted"},
+		"a state in memory by default":      {deploy, "env('REPUSH_STATE', 'unset')", "env('STATE', 'memory')", "memory state is one instance and single events"},
+		"a file that goes with its disk":    {deploy, "REPUSH_STATE: memory", "REPUSH_STATE: file:/tmp/ledger", "no state in a file"},
+		"a password on the internet":        {deploy, "      vpcConfig: # where Redis is; the way to the internet stays\n        vpcId: \"${env('REDIS_VPC', 'unset')}\"\n        vSwitchIds: [\"${env('REDIS_VSWITCH', 'unset')}\"]\n        securityGroupId: \"${env('REDIS_SECURITY_GROUP', 'unset')}\"\n", "", "Redis is reached by TLS or in a private network"},
+		"one instance with Redis":           {deploy, "reservedConcurrency: 4", "reservedConcurrency: 1", "shared state is several instances, but few"},
+		"a batch without end":               {deploy, "CountBasedWindow: 32", "CountBasedWindow: 500", "a batch fits the time-out"},
+		"a batch no dead letter holds":      {deploy, "CountBasedWindow: 32", "CountBasedWindow: 100", "a failed batch fits a dead letter"},
+		"a shared function of its own":      {deploy, "      <<: *function\n      vpcConfig", "      <<: *function\n      timeout: 50\n      vpcConfig", arguments},
+		"a typo in the network":             {deploy, "vSwitchIds:", "vswitchIds:", arguments},
 		"no dead-letter queue":              {deploy, "              deadLetterQueue:\n                Arn: acs:mns:${vars.region}:${vars.account}:/queues/repush-dead-letters\n              # A batch", "              # A batch", "nobody is lost"},
 		"a poison event that blocks":        {deploy, "errorsTolerance: ALL\n              retryStrategy:\n                # 176", "errorsTolerance: NONE\n              retryStrategy:\n                # 176", "nobody is lost"},
 		"no asynchronous retries":           {deploy, "maxAsyncRetryAttempts: 8", "maxAsyncRetryAttempts: 0", "nobody is lost"},
@@ -67,10 +80,13 @@ func TestLies(t *testing.T) {
 				t.Fatalf("infra/%s has no %q", lie.file, lie.truth)
 			}
 			text[lie.file] = changed
-			d, wrong := loadServerlessDevs(text[deploy], text[policy])
-			found := d.problems()
-			if wrong != nil {
-				found[arguments] = wrong
+			found := make(map[string][]string)
+			for _, resource := range []string{"repush", "shared"} {
+				d, wrong := loadServerlessDevs(text[deploy], text[policy], resource)
+				maps.Copy(found, d.problems())
+				if wrong != nil {
+					found[arguments] = wrong
+				}
 			}
 			if found[lie.rule] == nil {
 				t.Errorf("%q says nothing; these do: %v", lie.rule, found)

@@ -23,6 +23,11 @@ var exported = map[string]string{
 	"GROUP": "GID_billing", "TOPIC": "orders",
 }
 
+// shared is what has to be exported beside them for state in Redis.
+var shared = map[string]string{
+	"REPUSH_STATE": "redis://:secret@r-bp1.redis.rds.aliyuncs.com:6379", "REDIS_VPC": "vpc-bp1", "REDIS_VSWITCH": "vsw-bp1", "REDIS_SECURITY_GROUP": "sg-bp1",
+}
+
 // variable is what Serverless Devs replaces: ${vars.x}, ${env('X')} and
 // ${env('X', 'otherwise')}.
 var variable = regexp.MustCompile(`\$\{(?:vars\.(\w+)|env\('(\w+)'(, '([^']*)')?\))\}`)
@@ -53,6 +58,9 @@ func (r *resolver) text(text string) string {
 	text = variable.ReplaceAllStringFunc(text, func(whole string) string {
 		part := variable.FindStringSubmatch(whole)
 		value, known := exported[part[2]]
+		if !known {
+			value, known = shared[part[2]]
+		}
 		switch {
 		case part[1] != "":
 			value, known = r.vars[part[1]].(string)
@@ -80,6 +88,7 @@ type fc3Props struct {
 	CPU                                      float64
 	MemorySize, Timeout, InstanceConcurrency int
 	ConcurrencyConfig                        struct{ ReservedConcurrency int }
+	VpcConfig                                any
 	EnvironmentVariables                     map[string]string
 	AsyncInvokeConfig                        struct {
 		MaxAsyncRetryAttempts int
@@ -115,8 +124,9 @@ type fc3Trigger struct {
 // know.
 const arguments = "arguments are the platform's"
 
-// loadServerlessDevs reads an s.yaml and the policy of its function's role.
-func loadServerlessDevs(text, policy string) (deployment, []string) {
+// loadServerlessDevs reads an s.yaml, as "s RESOURCE deploy" does, and the policy
+// of its function's role.
+func loadServerlessDevs(text, policy, resource string) (deployment, []string) {
 	var file map[string]any
 	if err := yaml.Unmarshal([]byte(text), &file); err != nil {
 		return deployment{}, []string{err.Error()}
@@ -134,12 +144,12 @@ func loadServerlessDevs(text, policy string) (deployment, []string) {
 	if err := json.Unmarshal(raw, &parsed); err != nil {
 		return deployment{}, append(wrong, err.Error())
 	}
-	function := parsed.Resources["repush"].Props
-	more := parsed.Resources["ways-in"].Props
-	triggers := append(slices.Clone(function.Triggers), more.Triggers...)
-	more.Triggers = function.Triggers
-	if diff := cmp.Diff(function, more); diff != "" {
-		wrong = append(wrong, "resources are not the same function: "+diff)
+	function := parsed.Resources[resource].Props
+	triggers := slices.Concat(function.Triggers, parsed.Resources["ways-in"].Props.Triggers)
+	for name := range parsed.Resources {
+		if diff := cmp.Diff(function.unshared(), parsed.Resources[name].Props.unshared()); diff != "" {
+			wrong = append(wrong, "resources are not the same function: "+diff)
+		}
 	}
 	grants, policyWrong := loadPolicy(policy)
 	d := function.deployment(triggers)
@@ -150,6 +160,14 @@ func loadServerlessDevs(text, policy string) (deployment, []string) {
 		}
 	}
 	return d, slices.Concat(wrong, policyWrong, function.sizes())
+}
+
+// unshared is the function without what its state decides.
+func (p fc3Props) unshared() fc3Props {
+	p.EnvironmentVariables = maps.Clone(p.EnvironmentVariables)
+	delete(p.EnvironmentVariables, "REPUSH_STATE")
+	p.VpcConfig, p.Triggers, p.ConcurrencyConfig.ReservedConcurrency = nil, nil, 0
+	return p
 }
 
 // sizes: CPU in steps of 0.05 between memory in GB and a quarter of it (source:
@@ -169,6 +187,7 @@ func (p fc3Props) deployment(triggers []fc3Trigger) deployment {
 	d := deployment{
 		settings: p.EnvironmentVariables, timeout: time.Duration(p.Timeout) * time.Second,
 		instances: p.ConcurrencyConfig.ReservedConcurrency, perInstance: p.InstanceConcurrency,
+		network: p.VpcConfig != nil,
 	}
 	for target := range strings.SplitSeq(p.EnvironmentVariables["REPUSH_RESULTS"], ",") {
 		if place := placeOfTarget(strings.TrimSpace(target)); place != "" {
@@ -200,6 +219,7 @@ func (t fc3Trigger) source(queued source) source {
 		s.name, s.kind, s.enabled = t.TriggerName, "timer", c.Enable
 		var event struct{ Type string }
 		_ = json.Unmarshal([]byte(c.Payload), &event) // no JSON: no type
+		s.delivers = timerEvent(c.Payload)
 		s.eventTypes = []string{event.Type}
 		return s
 	case "http":
@@ -234,6 +254,13 @@ func (t fc3Trigger) source(queued source) source {
 	return s
 }
 
+// timerEvent is what a timer of Function Compute delivers (source:
+// fc-runtime-go-sdk README_TIMER).
+func timerEvent(payload string) string {
+	event, _ := json.Marshal(map[string]string{"triggerTime": "2026-01-02T04:00:00Z", "triggerName": "sweep", "payload": payload})
+	return string(event)
+}
+
 // placeOfQueue names the queue of acs:mns:<region>:<account>:/queues/<name>.
 func placeOfQueue(arn string) string {
 	_, name, found := strings.Cut(strings.TrimSuffix(arn, "/messages"), ":/queues/")
@@ -264,11 +291,24 @@ func placeOfTarget(target string) string {
 
 func TestServerlessDevs(t *testing.T) {
 	t.Parallel()
-	d, wrong := loadServerlessDevs(contents(t, "../infra/fc/s.yaml"), contents(t, "../infra/ram/function.json"))
+	for _, resource := range []string{"repush", "shared"} {
+		t.Run(resource, func(t *testing.T) {
+			t.Parallel()
+			checkServerlessDevs(t, resource)
+		})
+	}
+}
+
+func checkServerlessDevs(t *testing.T, resource string) {
+	t.Helper()
+	d, wrong := loadServerlessDevs(contents(t, "../infra/fc/s.yaml"), contents(t, "../infra/ram/function.json"), resource)
 	for _, w := range wrong {
 		t.Errorf("%s: %s", arguments, w)
 	}
 	checkTruth(t, d)
+	if state := d.settings["REPUSH_STATE"]; (state == "memory") != (resource == "repush") {
+		t.Errorf("state %q", state)
+	}
 
 	kinds := make(map[string]bool)
 	back := make(map[string]bool)

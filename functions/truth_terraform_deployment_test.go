@@ -41,11 +41,18 @@ func (m *terraform) deployment() (d deployment) {
 	}
 	f := functions[0]
 	d.settings = make(map[string]string)
-	for name, value := range at(f, "environment_variables").(map[string]any) {
+	settings, _ := at(f, "environment_variables").(map[string]any) // none when an expression is wrong
+	for name, value := range settings {
 		d.settings[name] = fmt.Sprint(value)
 	}
 	d.timeout = time.Duration(number(f["timeout"])) * time.Second
 	d.perInstance = int(number(f["instance_concurrency"]))
+	d.network = text(f, "vpc_config", "vpc_id") != ""
+	for _, r := range m.resources["alicloud_redis_tair_instance"] {
+		if text(r, "config", "maxmemory-policy") != "noeviction" || text(r, "config", "appendonly") != "yes" {
+			m.wrong(text(r, "address"), "is a state that forgets: %v", r["config"])
+		}
+	}
 	for _, c := range m.resources["alicloud_fcv3_concurrency_config"] {
 		d.instances = int(number(c["reserved_concurrency"]))
 	}
@@ -80,7 +87,7 @@ func (m *terraform) trigger(t map[string]any) source {
 		if err := json.Unmarshal([]byte(text(c, "payload")), &event); err != nil {
 			m.wrong(s.name, "payload: %v", err)
 		}
-		s.eventTypes = []string{text(event, "type")}
+		s.eventTypes, s.delivers = []string{text(event, "type")}, timerEvent(text(c, "payload"))
 		for _, queue := range m.async() {
 			s.retries, s.deadLetter = queue.retries, queue.deadLetter
 		}

@@ -167,7 +167,7 @@ func (m *terraform) evaluateAll() {
 	for len(waiting) > 0 {
 		before := len(waiting)
 		for _, address := range slices.Sorted(maps.Keys(waiting)) {
-			if slices.ContainsFunc(waiting[address], func(need string) bool { return waiting[need] != nil || need == address }) {
+			if slices.ContainsFunc(waiting[address], func(need string) bool { _, later := waiting[need]; return later || need == address }) {
 				continue
 			}
 			i := m.items[address]

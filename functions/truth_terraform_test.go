@@ -37,14 +37,15 @@ func terraformFiles(t *testing.T) map[string]string {
 }
 
 // scenarios are what the module is evaluated with, beside what the example
-// gives: nothing, everything in memory, and everything with shared state.
+// gives: nothing, everything in memory, and shared state made here and elsewhere.
 var scenarios = map[string]string{
 	"as in the example": `{}`,
 	"in memory": `{"http_jwks": "{\"keys\":[{\"kty\":\"RSA\"}]}", "http_token": "${var.http_token}", "redrive": true, "rocketmq_passwords": {"five": "${password}"},
 		"rocketmq": {"four": {"instance": "MQ_INST_1_B", "topic": "repush", "group": "GID_repush"},
 			"five": {"instance": "rmq-cn-1", "topic": "repush", "group": "GID_repush", "instance_type": "Cloud_5", "endpoint": "rmq-cn-1-vpc.example:8080", "username": "repush"}}}`,
-	"shared": `{"state": "tair", "tair": {"zone_id": "cn-hangzhou-h"}, "tair_password": "${password}",
+	"shared": `{"state": "tair", "tair": {"zone_id": "cn-hangzhou-h"}, "tair_password": "Secret+0",
 		"vpc": {"vpc_id": "vpc-1", "vswitch_id": "vsw-1", "security_group_id": "sg-1"}}`,
+	"shared by TLS": `{"state": "redis", "redis_url": "rediss://repush:secret@redis.example:6380/1"}`,
 }
 
 // terraformTruth loads the example in a scenario.
@@ -131,6 +132,18 @@ func TestTerraformLies(t *testing.T) {
 		"batches with memory":              {"in memory", "triggers.tf", "CountBasedWindow = 1,", "CountBasedWindow = 10,", "memory state is one instance and single events"},
 		"no sweep with shared state":       {"shared", "triggers.tf", "count = local.shared ? 1 : 0", "count = 0", "shared state has a sweep"},
 		"a sweep that is off":              {"shared", "triggers.tf", "    enable         = true", "    enable         = false", "shared state has a sweep"},
+		"a sweep that nobody understands":  {"shared", "triggers.tf", `id = "every-minute", `, "", "timers ask for a sweep"},
+		"a timer that pushes":              {"shared", "triggers.tf", `"repush:Sweep:Requested"`, `"repush:Message:Requested"`, "timers ask for a sweep"},
+		"one instance with Redis":          {"shared", "function.tf", "local.shared ? var.max_instances : 1", "1", "shared state is several instances, but few"},
+		"a batch without end":              {"shared", "triggers.tf", "CountBasedWindow = 32", "CountBasedWindow = 500", "a batch fits the time-out"},
+		"a batch no dead letter holds":     {"shared", "triggers.tf", "CountBasedWindow = 32", "CountBasedWindow = 100", "a failed batch fits a dead letter"},
+		"Tair outside the network":         {"shared", "function.tf", "var.vpc == null ? [] : [var.vpc]", "[]", "Redis is reached by TLS or in a private network"},
+		"a password on the internet":       {"as in the example", "examples/first/main.tf", "[local.contact_group]", "[local.contact_group]\n  state = \"redis\"\n  redis_url = \"redis://redis.example:6379\"", "redis:// sends its password in the clear"},
+		"options in the URL":               {"as in the example", "examples/first/main.tf", "[local.contact_group]", "[local.contact_group]\n  state = \"redis\"\n  redis_url = \"rediss://redis.example?db=1\"", "redis_url is redis:// or rediss://"},
+		"Redis without an address":         {"as in the example", "examples/first/main.tf", "[local.contact_group]", "[local.contact_group]\n  state = \"redis\"", "state redis needs redis_url"},
+		"a file in the function":           {"as in the example", "examples/first/main.tf", "[local.contact_group]", "[local.contact_group]\n  state = \"file:/tmp/ledger\"", "state is memory, redis or tair"},
+		"Tair that evicts":                 {"shared", "redis.tf", `"noeviction"`, `"allkeys-lru"`, "a state that forgets"},
+		"Tair that writes nothing":         {"shared", "redis.tf", `"appendonly"       = "yes"`, `"appendonly"       = "no"`, "a state that forgets"},
 		"a misspelt event type":            {"shared", "triggers.tf", "repush:Sweep:Requested", "repush:Sweep:Request", "event types are ours"},
 		"a poison event that blocks":       {"in memory", "triggers.tf", `errorsTolerance = "ALL"`, `errorsTolerance = "NONE"`, "nobody is lost"},
 		"three retries in a minute":        {"in memory", "triggers.tf", "EXPONENTIAL_DECAY_RETRY", "BACKOFF_RETRY", "nobody is lost"},

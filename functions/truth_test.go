@@ -4,11 +4,14 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/ons-repush/ons-repush/events"
 	"github.com/ons-repush/ons-repush/functions/internal/config"
+	"github.com/ons-repush/ons-repush/functions/internal/trigger"
 )
 
 // deployment is what every description under infra/ says about the repush
@@ -23,7 +26,9 @@ type deployment struct {
 	instances int
 	// perInstance is how many invocations one instance serves at a time.
 	perInstance int
-	triggers    []source
+	// network: it has joined a private network.
+	network  bool
+	triggers []source
 	// results are the places the function may write result events to, named
 	// like source.from.
 	results []string
@@ -63,6 +68,8 @@ type source struct {
 	visibility time.Duration
 	// eventTypes are the types that a filter lets through or a payload has.
 	eventTypes []string
+	// delivers is what the function gets from a timer.
+	delivers string
 	// anonymous HTTP triggers let everybody ask.
 	anonymous bool
 	// signed HTTP triggers want the Authorization header for themselves.
@@ -77,6 +84,13 @@ type source struct {
 // 1, 2, 4 … 256 s, then 167 times 512 s (source: EB "Retry policies and
 // dead-letter queues").
 const exponentialDecay = (511 + 167*512) * time.Second
+
+const (
+	// deadLetterBytes is what a message of MNS may have (source: MNS "Limits").
+	deadLetterBytes = 64 << 10
+	// aRequest is a request with the envelope of its source, generously.
+	aRequest = 2 << 10
+)
 
 // needed is what a push takes at most: 2 s to begin with, the call, a second to
 // record and emit, and a second of margins.
@@ -156,6 +170,56 @@ var rules = map[string]func(deployment) []string{
 		}
 		return wrong
 	},
+	"no state in a file": func(d deployment) (wrong []string) {
+		if strings.HasPrefix(d.settings["REPUSH_STATE"], "file:") {
+			wrong = append(wrong, "no disk here outlives an instance")
+		}
+		return wrong
+	},
+	"Redis is reached by TLS or in a private network": func(d deployment) (wrong []string) {
+		if strings.HasPrefix(d.settings["REPUSH_STATE"], "redis:") && !d.network {
+			wrong = append(wrong, "redis:// sends its password through the internet")
+		}
+		return wrong
+	},
+	"shared state is several instances, but few": func(d deployment) (wrong []string) {
+		if isRedis := strings.HasPrefix(d.settings["REPUSH_STATE"], "redis"); isRedis && (d.instances < 2 || d.instances > 100) {
+			wrong = append(wrong, fmt.Sprintf("%d instances, want 2 to 100", d.instances))
+		}
+		return wrong
+	},
+	"a batch fits the time-out": func(d deployment) (wrong []string) {
+		qps, _ := strconv.ParseFloat(d.settings["REPUSH_QPS"], 64)
+		for _, s := range d.triggers {
+			if s.batch <= 1 {
+				continue
+			}
+			if start := time.Duration(float64(s.batch) / qps * float64(time.Second)); s.batch > events.MaxBatch || start+needed(d.settings) > d.timeout {
+				wrong = append(wrong, fmt.Sprintf("%s: %d pushes begin within %v, and the last one takes up to %v", s.name, s.batch, start, needed(d.settings)))
+			}
+		}
+		return wrong
+	},
+	"a failed batch fits a dead letter": func(d deployment) (wrong []string) {
+		for _, s := range d.triggers {
+			if s.throughEventBridge && s.batch*aRequest > deadLetterBytes {
+				wrong = append(wrong, fmt.Sprintf("%s: %d requests do not fit the %d bytes of a message of MNS", s.name, s.batch, deadLetterBytes))
+			}
+		}
+		return wrong
+	},
+	"timers ask for a sweep": func(d deployment) (wrong []string) {
+		for _, s := range d.triggers {
+			if s.kind != "timer" {
+				continue
+			}
+			all := trigger.Decode([]byte(s.delivers), trigger.Options{}).Deliveries
+			if len(all) != 1 || all[0].Sweep == nil || all[0].Err != nil {
+				wrong = append(wrong, fmt.Sprintf("%s: %s is read as %+v", s.name, s.delivers, all))
+			}
+		}
+		return wrong
+	},
 	"shared state has a sweep": func(d deployment) (wrong []string) {
 		sweep := slices.ContainsFunc(d.triggers, func(s source) bool {
 			return s.enabled && s.kind == "timer" && slices.Contains(s.eventTypes, "repush:Sweep:Requested")
@@ -224,6 +288,9 @@ var rules = map[string]func(deployment) []string{
 		return wrong
 	},
 	"abandoned before it is a dead letter": func(d deployment) (wrong []string) {
+		if d.settings["REPUSH_STATE"] != "memory" {
+			return nil // what waits is parked, and no retries are used up
+		}
 		after, _ := time.ParseDuration(d.settings["REPUSH_GIVE_UP_AFTER"])
 		for _, s := range d.triggers {
 			if s.retriesFor > 0 && after+10*time.Minute > s.retriesFor { // one more retry comes after

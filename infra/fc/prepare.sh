@@ -1,7 +1,8 @@
 #!/bin/sh
 # Makes what s.yaml expects beside the function: three queues, the bus of the
 # results, the function's role and the operator's policy. Run it once, with the
-# five names exported; what exists already is left as it is.
+# five names exported; what exists already is left as it is. With REDIS_VPC
+# exported as well, the function may join a network.
 set -eu
 for name in "${REGION:?}" "${ACCOUNT:?}" "${INSTANCE:?}" "${GROUP:?}" "${TOPIC:?}"; do
   case $name in
@@ -39,4 +40,7 @@ make eventbridge CreateEventBus --region "$REGION" --EventBusName repush-results
 make ram CreateRole --RoleName repush-function --AssumeRolePolicyDocument "$(policy function-trust.json)"
 make ram CreatePolicy --PolicyName repush-function --PolicyDocument "$(policy function.json)"
 make ram AttachPolicyToRole --PolicyType Custom --PolicyName repush-function --RoleName repush-function
+if [ -n "${REDIS_VPC:-}" ]; then
+  make ram AttachPolicyToRole --PolicyType System --PolicyName AliyunECSNetworkInterfaceManagementAccess --RoleName repush-function
+fi
 make ram CreatePolicy --PolicyName repush-operator --PolicyDocument "$(policy operator.json)"

@@ -98,6 +98,11 @@ resource "alicloud_fcv3_function" "repush" {
     }
 
     precondition {
+      condition     = var.state != "redis" || var.vpc != null || can(regex("^rediss://", var.redis_url))
+      error_message = "redis:// sends its password in the clear: give vpc, or use rediss://."
+    }
+
+    precondition {
       condition     = !local.http || var.http_token != null
       error_message = "http_jwks needs http_token: without one everybody gets 401."
     }
@@ -107,8 +112,8 @@ resource "alicloud_fcv3_function" "repush" {
 }
 
 # In memory nothing is shared between instances, so there is one. The documents
-# do not say whether this counts instances or invocations; 1 is right for both,
-# and slower for the second.
+# do not say whether this counts instances or invocations; both numbers are right
+# for either, and slower for the second.
 resource "alicloud_fcv3_concurrency_config" "repush" {
   function_name        = alicloud_fcv3_function.repush.function_name
   reserved_concurrency = local.shared ? var.max_instances : 1

@@ -1,5 +1,7 @@
 # Shared state, for several instances. It must never evict: a lost record is a
-# message pushed twice. The function refuses a server that does.
+# message pushed twice. The function refuses a server that does. redis:// and not
+# rediss://: Tair's certificate has an issuer that no system trusts, and the way
+# to it is inside vpc.
 resource "alicloud_redis_tair_instance" "state" {
   count = var.state == "tair" ? 1 : 0
 

@@ -1,12 +1,15 @@
 locals {
-  # One event an invocation: EventBridge takes back only whole batches. 176
-  # retries over one day, then the dead-letter queue; nothing blocks the stream.
+  # EventBridge takes back only whole batches. In memory that means one event an
+  # invocation; with shared state what is deferred is parked, and a batch comes
+  # back only while Redis is away. 32 requests of 2 KB fit a dead letter, which
+  # has 64 KB. 176 retries over one day, then the dead-letter queue; nothing
+  # blocks the stream.
   run_options = {
     mode            = "event-streaming"
     maximumTasks    = var.parallel_deliveries
     errorsTolerance = "ALL"
     retryStrategy   = { PushRetryStrategy = "EXPONENTIAL_DECAY_RETRY" }
-    batchWindow     = { CountBasedWindow = 1, TimeBasedWindow = 0 }
+    batchWindow     = local.shared ? { CountBasedWindow = 32, TimeBasedWindow = 1 } : { CountBasedWindow = 1, TimeBasedWindow = 0 }
   }
 
   # Each queue that the function reads, and where that is dead-lettered.
@@ -85,8 +88,8 @@ resource "alicloud_fcv3_trigger" "rocketmq" {
   })
 }
 
-# The sweep finishes what nobody redelivers. In memory there is nothing to sweep:
-# another invocation may meet another process.
+# The sweep goes on with parked work and finishes what nobody redelivers. In
+# memory nothing is parked.
 resource "alicloud_fcv3_trigger" "sweep" {
   count = local.shared ? 1 : 0
 
@@ -99,7 +102,7 @@ resource "alicloud_fcv3_trigger" "sweep" {
   trigger_config = jsonencode({
     enable         = true
     cronExpression = "@every 1m"
-    payload        = jsonencode({ specversion = "1.0", type = "repush:Sweep:Requested", source = "repush/timer" })
+    payload        = jsonencode({ specversion = "1.0", id = "every-minute", source = "repush/timer", type = "repush:Sweep:Requested" })
   })
 }
 

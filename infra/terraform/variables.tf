@@ -81,7 +81,7 @@ variable "instance_concurrency" {
 }
 
 variable "max_instances" {
-  description = "Instances at most, with shared state; in memory it is always 1."
+  description = "Instances at most, with shared state; in memory it is always 1. One does 10 pushes a second; more of them outlive one that hangs."
   type        = number
   default     = 4
 
@@ -116,7 +116,7 @@ variable "ons_endpoint" {
 }
 
 variable "state" {
-  description = "REPUSH_STATE: where ledger and quota live. memory: one instance, which forgets when it ends. redis: the server of redis_url. tair: an instance that this module makes, see tair."
+  description = "REPUSH_STATE: where ledger and quota live. memory: one instance, which forgets when it ends. redis: the server of redis_url. tair: an instance that this module makes, see tair. With redis and tair what cannot be decided yet is parked there, and the sweep goes on with it."
   type        = string
   default     = "memory"
 
@@ -127,14 +127,14 @@ variable "state" {
 }
 
 variable "redis_url" {
-  description = "For state redis: redis://… or rediss://… with user and password. The server must not evict (maxmemory-policy noeviction)."
+  description = "For state redis: rediss://USER:PASSWORD@HOST:PORT/DB, or redis://… inside vpc. Redis 6.2 or newer that never evicts (maxmemory-policy noeviction) and writes to disk (appendonly yes)."
   type        = string
   default     = null
   sensitive   = true
 
   validation {
-    condition     = var.redis_url == null || can(regex("^rediss?://", var.redis_url))
-    error_message = "redis_url begins with redis:// or rediss://."
+    condition     = var.redis_url == null || can(regex("^rediss?://[^/?#\\s]+(/[0-9]+)?$", var.redis_url))
+    error_message = "redis_url is redis:// or rediss:// with a host and perhaps a database, without query."
   }
 }
 
@@ -160,13 +160,13 @@ variable "tair_password" {
   sensitive   = true
 
   validation {
-    condition     = var.tair_password == null || can(regex("^.{8,32}$", var.tair_password))
-    error_message = "tair_password has 8 to 32 characters."
+    condition     = var.tair_password == null || can(regex("^[A-Za-z0-9!@#$%^&*()_+=-]{8,32}$", var.tair_password))
+    error_message = "tair_password has 8 to 32 letters, digits and !@#$%^&*()_+-=."
   }
 }
 
 variable "vpc" {
-  description = "The network that the function joins to reach Redis. It keeps its way to the internet, which the ONS OpenAPI needs. Null: none."
+  description = "The network that the function joins to reach Redis; redis:// needs it. It keeps its way to the internet, which the ONS OpenAPI needs. Null: none."
   type = object({
     vpc_id            = string
     vswitch_id        = string
