@@ -20,4 +20,8 @@
 //   - After a minute without refusals the way back is exponential: 95 instead
 //     of 86 % over 3,000 calls whose neighbour leaves after the first minute,
 //     for 78.4 instead of 78.9 % beside one that stays.
+//
+// [Memory] and [Redis] hold the law, in Go and in Lua. Processes that share a
+// state take turns as equals, however many callers each has and however far from
+// the store it is: the lanes (lanes.go) order the callers of one process only.
 package quota

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/ons-repush/ons-repush/events"
 	"github.com/ons-repush/ons-repush/functions/internal/quota"
 )
@@ -76,4 +78,24 @@ func serve(t *testing.T, lanes string, each int) string {
 	first.Release()
 	callers.Wait()
 	return order.String()
+}
+
+// TestLanesReachTheStore: a slot is counted in the lane that its turn was
+// waited for in.
+func TestLanesReachTheStore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := quota.NewMemory(10, nil)
+		p := quota.NewPacer(store, nil)
+		for _, lane := range []events.Priority{events.PriorityHuman, events.PriorityBulk, events.PriorityBulk, ""} {
+			if _, err := book(t.Context(), p, lane); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := store.Shares(t.Context())
+		want := map[events.Priority]int64{events.PriorityHuman: 1, events.PriorityAlert: 1, events.PriorityBulk: 2}
+		if d := cmp.Diff(want, got.ThisMinute); d != "" || err != nil {
+			t.Errorf("slots by lane (-want +got), %v:\n%s", err, d)
+		}
+	})
 }

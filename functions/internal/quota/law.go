@@ -71,8 +71,14 @@ func newLaw(qps float64) law {
 
 func (l *law) spacing() time.Duration { return time.Duration(l.stretch * float64(l.interval)) }
 
+// outlook sends everybody behind those who were told when to come back: else the
+// process that is a millisecond nearer to the store would take every slot.
 func (l *law) outlook(now time.Duration) Outlook {
-	return Outlook{Next: l.free(now) - now, Spacing: l.spacing(), Closed: l.closedFor > 0}
+	next := l.free(now)
+	if l.closedFor == 0 && l.tail > next && l.tail <= next+staggered {
+		next = l.tail
+	}
+	return Outlook{Next: next - now, Spacing: l.spacing(), Closed: l.closedFor > 0}
 }
 
 func (l *law) free(now time.Duration) time.Duration {

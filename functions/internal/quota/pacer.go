@@ -63,7 +63,7 @@ func (p *Pacer) Turn(ctx context.Context, lane events.Priority) (pushing.Turn, e
 	if w.err != nil {
 		return nil, w.err
 	}
-	return &turn{pacer: p}, nil
+	return &turn{pacer: p, lane: lane}, nil
 }
 
 // dispatch grants the turns that are due and sets the timer for the next one.

@@ -1,10 +1,12 @@
 package quota_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,8 +53,7 @@ type score struct {
 }
 
 func (s score) utilisation(w window) float64 {
-	rate := float64(w.limit) / w.span.Seconds()
-	return float64(s.accepted-1) / (rate * s.last.Sub(s.first).Seconds())
+	return float64(s.accepted-1) / (w.qps() * s.last.Sub(s.first).Seconds())
 }
 
 func (s score) throttled() float64 {
@@ -98,6 +99,9 @@ type scenario struct {
 	calls    int           // that must be accepted
 	pacers   int           // sharing one store; zero means 1
 	warmUp   time.Duration // at the start, not scored
+	dying    int           // of the pacers, 5 s after the start, with the slots they have booked
+	// open makes the store of the next pacer; nil: all share one in memory.
+	open func(qps float64) quota.Store
 
 	neighbour      float64       // calls a second, evenly spaced
 	neighbourUntil time.Duration // zero: to the end
@@ -108,75 +112,98 @@ const inFlight = 150 // REPUSH_CONCURRENCY
 
 type outcome struct {
 	ours, theirs score
-	bookings     int // asked of the store
+	bookings     int   // asked of the store
+	byPacer      []int // accepted calls
 	took         time.Duration
 }
 
 func (sc scenario) run(t *testing.T, seed uint64) (out outcome) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		random := &lockedRand{r: rand.New(rand.NewPCG(seed, 1))}
-		srv := &server{
-			window: sc.window, phase: random.upTo(sc.span),
-			scores: map[string]*score{"ours": {}, "theirs": {}},
-			warmUp: time.Now().Add(sc.warmUp),
-		}
-		clear(srv.scores)
-		began := time.Now()
-		stop := make(chan struct{})
-		var others sync.WaitGroup
-		others.Go(func() { sc.playNeighbour(srv, random, stop) })
-
-		store := &countingStore{Store: quota.NewMemory(float64(sc.limit)/sc.span.Seconds(), nil)}
-		work := make(chan struct{}, sc.calls)
-		for range sc.calls {
-			work <- struct{}{}
-		}
-		close(work)
-		var ours sync.WaitGroup
-		for range max(1, sc.pacers) {
-			pacer := quota.NewPacer(store, nil)
-			for range min(inFlight, sc.calls/max(1, sc.pacers)) {
-				ours.Go(func() {
-					for range work {
-						for sc.push(t, pacer, srv, random) != pushing.Accepted {
-						}
-					}
-				})
-			}
-		}
-		ours.Wait()
-		close(stop)
-		others.Wait()
-		out = outcome{bookings: store.bookings(), took: time.Since(began)}
-		if s := srv.scores["ours"]; s != nil {
-			out.ours = *s
-		}
-		if s := srv.scores["theirs"]; s != nil {
-			out.theirs = *s
-		}
-	})
+	synctest.Test(t, func(t *testing.T) { out = sc.play(t, seed) })
 	return out
 }
 
-func (sc scenario) push(t *testing.T, p *quota.Pacer, srv *server, random *lockedRand) pushing.Verdict {
-	turn, err := p.Turn(t.Context(), events.PriorityAlert)
-	if err != nil {
-		t.Fatal(err)
+// play runs the scenario by whatever clock there is.
+func (sc scenario) play(tb testing.TB, seed uint64) (out outcome) {
+	if sc.open == nil {
+		shared := quota.NewMemory(sc.qps(), nil)
+		sc.open = func(float64) quota.Store { return shared }
 	}
-	slot, err := turn.Book(t.Context())
-	turn.Release()
-	if err != nil {
-		t.Fatal(err)
+	random := &lockedRand{r: rand.New(rand.NewPCG(seed, 1))}
+	srv := &server{window: sc.window, phase: random.upTo(sc.span), scores: map[string]*score{}, warmUp: time.Now().Add(sc.warmUp)}
+	began := time.Now()
+	stop := make(chan struct{})
+	var others sync.WaitGroup
+	others.Go(func() { sc.playNeighbour(srv, random, stop) })
+
+	var ours sync.WaitGroup
+	var todo atomic.Int64
+	todo.Store(int64(sc.calls))
+	byPacer := make([]atomic.Int64, max(1, sc.pacers))
+	for i := range byPacer {
+		store := &mortalStore{countingStore: countingStore{Store: sc.open(sc.qps())}}
+		life, die := context.WithCancel(tb.Context())
+		defer die()
+		if i < sc.dying {
+			time.AfterFunc(5*time.Second, func() {
+				store.dead.Store(true)
+				die()
+			})
+		}
+		pacer := quota.NewPacer(store, nil)
+		for range min(inFlight, sc.calls/len(byPacer)) {
+			ours.Go(func() {
+				for todo.Add(-1) >= 0 {
+					if !sc.serve(life, pacer, srv, random) {
+						todo.Add(1)
+						if life.Err() == nil {
+							tb.Error("a living process got no slot")
+						}
+						return
+					}
+					byPacer[i].Add(1)
+				}
+			})
+		}
+		defer func() { out.bookings += int(store.books.Load()) }()
 	}
-	time.Sleep(random.upTo(200*time.Microsecond) + 5*time.Millisecond + random.upTo(sc.jitter))
-	verdict := srv.call("ours")
-	time.Sleep(5 * time.Millisecond)
-	if verdict == pushing.Accepted {
-		time.Sleep(sc.listener)
+	ours.Wait()
+	close(stop)
+	others.Wait()
+	out.took = time.Since(began)
+	for i := range byPacer {
+		out.byPacer = append(out.byPacer, int(byPacer[i].Load()))
 	}
-	slot.Report(verdict)
-	return verdict
+	if s := srv.scores["ours"]; s != nil {
+		out.ours = *s
+	}
+	if s := srv.scores["theirs"]; s != nil {
+		out.theirs = *s
+	}
+	return out
+}
+
+func (w window) qps() float64 { return float64(w.limit) / w.span.Seconds() }
+
+// serve calls until it is accepted; false: there was no slot. A call takes 10 ms
+// and the jitter.
+func (sc scenario) serve(ctx context.Context, p *quota.Pacer, srv *server, random *lockedRand) bool {
+	for {
+		slot, err := book(ctx, p, events.PriorityAlert)
+		if err != nil {
+			return false
+		}
+		time.Sleep(random.upTo(200*time.Microsecond) + 5*time.Millisecond + random.upTo(sc.jitter))
+		verdict := srv.call("ours")
+		time.Sleep(5 * time.Millisecond)
+		if verdict == pushing.Accepted {
+			time.Sleep(sc.listener)
+		}
+		slot.Report(verdict)
+		if verdict == pushing.Accepted {
+			return true
+		}
+	}
 }
 
 func (sc scenario) playNeighbour(srv *server, random *lockedRand, stop <-chan struct{}) {

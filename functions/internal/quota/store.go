@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ons-repush/ons-repush/events"
 	"github.com/ons-repush/ons-repush/functions/internal/pushing"
 )
 
@@ -19,14 +20,20 @@ type Store interface {
 	// Book takes the next slot if it comes within the given time, of which at
 	// most [Horizon] counts; if not, nothing is taken, Seq is zero and Wait
 	// says when a slot may be free. Callers who ask for the whole Horizon are
-	// told different waits, so that they do not come back together. An error
-	// means that the state could not be reached, or that ctx has ended.
-	Book(ctx context.Context, within time.Duration) (Booking, Outlook, error)
+	// told different waits, so that they do not come back together. The lane is
+	// counted, see [Shares], and changes nothing else. An error means that the
+	// state could not be reached, or that ctx has ended.
+	Book(ctx context.Context, lane events.Priority, within time.Duration) (Booking, Outlook, error)
 	// Report says how a booked call was answered, once per booking, in any
-	// order. An Unused slot is free again if nobody booked after it. There is
-	// no context: what happened is worth telling after the caller's time is
-	// over, and the store bounds the call itself.
-	Report(b Booking, v pushing.Verdict) (Outlook, error)
+	// order. An Unused slot is free again if nobody booked after it. Report
+	// does not wait, but no later Book of this store overtakes it. learn, which
+	// may be nil, is called with the outlook after the report: before Report
+	// returns, or from another goroutine, or never when the state could not be
+	// reached.
+	Report(b Booking, v pushing.Verdict, learn func(Outlook))
+	// Shares says how the quota is being used and changes nothing. An error
+	// means that the state could not be reached.
+	Shares(ctx context.Context) (Shares, error)
 }
 
 // Booking is one slot.
@@ -44,7 +51,8 @@ type Booking struct {
 
 // Outlook is what the store expects at the moment it answers.
 type Outlook struct {
-	// Next is how long until the next free slot; zero: at once.
+	// Next is how long until the next slot that is neither taken nor awaited by
+	// a caller who was told when to come back; zero: at once.
 	Next time.Duration
 	// Spacing is the time between two slots.
 	Spacing time.Duration
@@ -58,8 +66,9 @@ type Memory struct {
 	now    func() time.Time
 	origin time.Time
 
-	mu  sync.Mutex
-	law law
+	mu    sync.Mutex
+	law   law
+	tally tally
 }
 
 // NewMemory makes the state of a quota of qps calls a second, [MinQPS] to
@@ -72,7 +81,7 @@ func NewMemory(qps float64, now func() time.Time) *Memory {
 }
 
 // Book implements [Store]. It fails only when ctx has ended.
-func (m *Memory) Book(ctx context.Context, within time.Duration) (Booking, Outlook, error) {
+func (m *Memory) Book(ctx context.Context, lane events.Priority, within time.Duration) (Booking, Outlook, error) {
 	if err := ctx.Err(); err != nil {
 		return Booking{}, Outlook{}, err
 	}
@@ -80,14 +89,29 @@ func (m *Memory) Book(ctx context.Context, within time.Duration) (Booking, Outlo
 	defer m.mu.Unlock()
 	now := m.now().Sub(m.origin)
 	b := m.law.book(now, min(within, Horizon))
+	if b.Seq > 0 {
+		m.tally.at(now)[laneOf(lane)]++
+	}
 	return b, m.law.outlook(now), nil
 }
 
-// Report implements [Store]. It never fails.
-func (m *Memory) Report(b Booking, v pushing.Verdict) (Outlook, error) {
+// Report implements [Store]. It calls learn before it returns.
+func (m *Memory) Report(b Booking, v pushing.Verdict, learn func(Outlook)) {
+	m.mu.Lock()
+	now := m.now().Sub(m.origin)
+	m.law.report(now, b, v)
+	o := m.law.outlook(now)
+	m.mu.Unlock()
+	if learn != nil {
+		learn(o)
+	}
+}
+
+// Shares implements [Store]. It never fails.
+func (m *Memory) Shares(context.Context) (Shares, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.now().Sub(m.origin)
-	m.law.report(now, b, v)
-	return m.law.outlook(now), nil
+	this := m.tally.at(now)
+	return newShares(m.law.outlook(now), m.tally.last, *this), nil
 }

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ons-repush/ons-repush/events"
 	"github.com/ons-repush/ons-repush/functions/internal/pushing"
 )
 
@@ -17,6 +18,7 @@ const lateness = 10 * time.Millisecond
 // turn implements [pushing.Turn].
 type turn struct {
 	pacer   *Pacer
+	lane    events.Priority
 	settled bool // has booked, or was released
 }
 
@@ -50,7 +52,7 @@ func (t *turn) Book(ctx context.Context) (pushing.Slot, error) {
 		if limited {
 			within = min(within, deadline.Sub(asked))
 		}
-		b, o, err := p.store.Book(ctx, within)
+		b, o, err := p.store.Book(ctx, t.lane, within)
 		if err != nil {
 			return nil, fmt.Errorf("quota: book a slot: %w", err)
 		}
@@ -91,11 +93,8 @@ type slot struct {
 // not reach the store is lost: it costs precision, and the store's failure
 // shows at the next booking.
 func (s *slot) Report(v pushing.Verdict) {
-	if s.reported.Swap(true) {
-		return
-	}
-	if o, err := s.pacer.store.Report(s.booking, v); err == nil {
-		s.pacer.learn(o, 0)
+	if !s.reported.Swap(true) {
+		s.pacer.store.Report(s.booking, v, func(o Outlook) { s.pacer.learn(o, 0) })
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ons-repush/ons-repush/events"
 	"github.com/ons-repush/ons-repush/functions/internal/pushing"
 	"github.com/ons-repush/ons-repush/functions/internal/quota"
 )
@@ -45,6 +46,8 @@ func Conformance(t *testing.T, open func(t *testing.T) quota.Store) {
 		"one change answers all calls under way":     testRefusedUnderWay,
 		"two refusals in a row close the quota":      testClose,
 		"refused probes come ever later":             testProbes,
+		"no booking overtakes a report":              testOvertaking,
+		"slots are counted by lane":                  testShares,
 		"concurrent callers share no slot":           testConcurrent,
 		"an ended context takes no slot":             testEnded,
 	} {
@@ -57,7 +60,7 @@ func Conformance(t *testing.T, open func(t *testing.T) quota.Store) {
 
 func book(t *testing.T, s quota.Store) (quota.Booking, quota.Outlook) {
 	t.Helper()
-	b, o, err := s.Book(t.Context(), quota.Horizon)
+	b, o, err := s.Book(t.Context(), events.PriorityAlert, quota.Horizon)
 	if err != nil {
 		t.Fatalf("Book: %v", err)
 	}
@@ -88,11 +91,15 @@ func takeIn(t *testing.T, s quota.Store) quota.Booking {
 
 func report(t *testing.T, s quota.Store, b quota.Booking, v pushing.Verdict) quota.Outlook {
 	t.Helper()
-	o, err := s.Report(b, v)
-	if err != nil {
-		t.Fatalf("Report: %v", err)
+	learned := make(chan quota.Outlook, 2)
+	s.Report(b, v, func(o quota.Outlook) { learned <- o })
+	select {
+	case o := <-learned:
+		return o
+	case <-time.After(10 * time.Second):
+		t.Fatalf("Report(%+v, %v) taught nothing", b, v)
+		return quota.Outlook{}
 	}
-	return o
 }
 
 func wait(t *testing.T, d time.Duration) {
@@ -146,13 +153,13 @@ func testLateCaller(t *testing.T, s quota.Store) {
 func testHorizon(t *testing.T, s quota.Store) {
 	begin := take(t, s)
 	for {
-		b, o, err := s.Book(t.Context(), time.Hour)
+		b, o, err := s.Book(t.Context(), events.PriorityAlert, time.Hour)
 		if err != nil {
 			t.Fatalf("Book: %v", err)
 		}
 		if b.Wait > quota.Horizon {
-			if b.Seq != 0 || o.Next > b.Wait || o.Next <= quota.Horizon-slack {
-				t.Errorf("beyond the horizon: %+v, %+v; want Seq 0 and Next at most Wait", b, o)
+			if b.Seq != 0 || o.Next > b.Wait+first+grain || o.Next <= quota.Horizon-slack {
+				t.Errorf("beyond the horizon: %+v, %+v; want Seq 0 and Next at most a spacing behind Wait", b, o)
 			}
 			return
 		}
@@ -164,7 +171,7 @@ func testHorizon(t *testing.T, s quota.Store) {
 
 func testWithin(t *testing.T, s quota.Store) {
 	a := take(t, s)
-	b, _, err := s.Book(t.Context(), time.Millisecond)
+	b, _, err := s.Book(t.Context(), events.PriorityAlert, time.Millisecond)
 	if err != nil || b.Seq != 0 {
 		t.Fatalf("Book within 1 ms = %+v, %v; want no slot", b, err)
 	}
@@ -263,6 +270,39 @@ func testClose(t *testing.T, s quota.Store) {
 	}
 }
 
+func testOvertaking(t *testing.T, s quota.Store) {
+	a, b := take(t, s), take(t, s)
+	s.Report(a, pushing.Throttling, nil)
+	s.Report(b, pushing.Throttling, nil)
+	if b, o := book(t, s); b.Seq != 0 || !o.Closed {
+		t.Errorf("booked %+v, %+v after two refusals were reported, want a closed quota", b, o)
+	}
+}
+
+func testShares(t *testing.T, s quota.Store) {
+	for _, lane := range []events.Priority{events.PriorityHuman, events.PriorityBulk, "", events.PriorityBulk} {
+		if b, _, err := s.Book(t.Context(), lane, quota.Horizon); err != nil || b.Seq == 0 {
+			t.Fatalf("Book = %+v, %v, want a slot", b, err)
+		}
+	}
+	got, err := s.Shares(t.Context())
+	if err != nil || got.Closed || got.SpacingMs != 102 {
+		t.Fatalf("Shares = %+v, %v of an open quota whose spacing is 102 ms", got, err)
+	}
+	for lane, want := range map[events.Priority]int64{events.PriorityHuman: 1, events.PriorityAlert: 1, events.PriorityBulk: 2} {
+		// A minute may have ended meanwhile.
+		if n := got.LastMinute[lane] + got.ThisMinute[lane]; n != want {
+			t.Errorf("%d slots of lane %s, want %d", n, lane, want)
+		}
+	}
+	wait(t, 4*first) // until there is room for two more
+	closed := closeQuota(t, s)
+	if got, err = s.Shares(t.Context()); err != nil || !got.Closed {
+		t.Fatalf("Shares = %+v, %v of a closed quota", got, err)
+	}
+	about(t, "the time to the probe", time.Duration(got.NextMs)*time.Millisecond, closed.Next)
+}
+
 func testProbes(t *testing.T, s quota.Store) {
 	closeQuota(t, s)
 	a := takeIn(t, s)
@@ -280,7 +320,7 @@ func testConcurrent(t *testing.T, s quota.Store) {
 	var callers sync.WaitGroup
 	for range 50 {
 		callers.Go(func() {
-			b, _, err := s.Book(t.Context(), quota.Horizon)
+			b, _, err := s.Book(t.Context(), events.PriorityAlert, quota.Horizon)
 			mu.Lock()
 			defer mu.Unlock()
 			if _, twice := taken[b.Seq]; err != nil || twice && b.Seq > 0 {
@@ -304,7 +344,7 @@ func testConcurrent(t *testing.T, s quota.Store) {
 func testEnded(t *testing.T, s quota.Store) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if b, _, err := s.Book(ctx, quota.Horizon); !errors.Is(err, context.Canceled) || b.Seq != 0 {
+	if b, _, err := s.Book(ctx, events.PriorityAlert, quota.Horizon); !errors.Is(err, context.Canceled) || b.Seq != 0 {
 		t.Errorf("Book = %+v, %v; want no slot and the context's error", b, err)
 	}
 	if b := take(t, s); b.Seq != 1 {
