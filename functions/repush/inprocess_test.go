@@ -33,7 +33,7 @@ func inProcess(tb testing.TB, endpoint *onsd.Endpoint, more ...string) (*functio
 	if testing.Verbose() {
 		log = newLogger(os.Stderr, cfg.LogLevel)
 	}
-	f, err := newFunction(tb.Context(), cfg, getenv, &out, log)
+	f, err := newFunction(tb.Context(), cfg, env, getenv, &out, log)
 	if err != nil {
 		tb.Fatal(err)
 	}

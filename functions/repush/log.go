@@ -41,10 +41,7 @@ func (l *logger) settings(err error) {
 
 // started is the one line of the start.
 func (l *logger) started(environ []string, getenv func(string) string) {
-	version, commit := "unknown", "unknown"
-	if info, ok := debug.ReadBuildInfo(); ok {
-		version, commit = origin(info)
-	}
+	version, commit := build()
 	credentials := "none; each invocation must bring its own"
 	if getenv("ALIBABA_CLOUD_ACCESS_KEY_ID") != "" {
 		credentials = "environment, unless an invocation brings its own"
@@ -52,6 +49,13 @@ func (l *logger) started(environ []string, getenv func(string) string) {
 	l.WithFields(logrus.Fields{
 		"version": version, "commit": commit, "go": runtime.Version(), "settings": config.Describe(environ), "credentials": credentials,
 	}).Info("repush started")
+}
+
+func build() (version, commit string) {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return origin(info)
+	}
+	return "unknown", "unknown"
 }
 
 // origin is what the go command stamped into the binary: the version, which
@@ -80,10 +84,14 @@ func (l *logger) event(message string, err error, fields map[string]any) {
 // request is the line of one request.
 func (l *logger) request(line pushing.Line) {
 	outcome, level := string(line.Result.Outcome), logrus.InfoLevel
-	switch line.Result.Outcome {
-	case "":
+	switch r := line.Result; {
+	case r.Report != nil:
+		outcome = "answered"
+	case r.Parked:
+		outcome = "parked"
+	case r.Outcome == "":
 		outcome, level = "deferred", logrus.WarnLevel
-	case events.Failed, events.Unknown, events.Abandoned:
+	case r.Outcome == events.Failed, r.Outcome == events.Unknown, r.Outcome == events.Abandoned:
 		level = logrus.WarnLevel
 	}
 	if !l.IsLevelEnabled(level) {

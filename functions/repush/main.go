@@ -10,11 +10,9 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"github.com/ons-repush/ons-repush/events/sink"
 	"github.com/ons-repush/ons-repush/functions/internal/config"
-	"github.com/ons-repush/ons-repush/functions/internal/ledger"
 	"github.com/ons-repush/ons-repush/functions/internal/ons"
 	"github.com/ons-repush/ons-repush/functions/internal/pushing"
 	"github.com/ons-repush/ons-repush/functions/internal/quota"
@@ -43,13 +41,14 @@ func run(ctx context.Context, environ []string, getenv func(string) string, stdo
 		log.settings(err)
 		return exitSettings
 	}
-	f, err := newFunction(ctx, cfg, getenv, stdout, log)
+	f, err := newFunction(ctx, cfg, environ, getenv, stdout, log)
 	if err != nil {
 		log.settings(err)
 		return exitSettings
 	}
+	defer f.state.close()
 	log.started(environ, getenv)
-	err = serve.Run(ctx, serve.Config{Getenv: getenv, Token: f.token, Log: log.event, Stdout: stdout}, f.handle)
+	err = serve.Run(ctx, serve.Config{Getenv: getenv, Token: f.token, Log: log.event, Stdout: stdout, Tick: f.state.tick()}, f.handle)
 	if err != nil {
 		log.event("stopped", err, nil)
 		return exitFailed
@@ -57,21 +56,15 @@ func run(ctx context.Context, environ []string, getenv func(string) string, stdo
 	return 0
 }
 
-// recordMargin is how long the ledger remembers a message beyond its life.
-const recordMargin = 24 * time.Hour
-
-// connectionsQPS is the quota of OnsConsumerGetConnection (source: DOC "API
-// rate quota", 10 calls a second).
-const connectionsQPS = 10
-
 // function is the object graph of one process.
 type function struct {
 	service *pushing.Service
 	token   serve.Token
+	state   *state
 }
 
 // newFunction wires the adapters. ctx ends when the process is about to stop.
-func newFunction(ctx context.Context, cfg config.Config, getenv func(string) string, stdout io.Writer, log *logger) (*function, error) {
+func newFunction(ctx context.Context, cfg config.Config, environ []string, getenv func(string) string, stdout io.Writer, log *logger) (*function, error) {
 	api, err := ons.New(ons.Config{
 		Region: cfg.Region, Endpoint: cfg.ONSEndpoint, PushTimeout: cfg.Policy.PushTimeout, MaxInFlight: cfg.Policy.Concurrency,
 		Default: ons.Credentials{
@@ -93,12 +86,17 @@ func newFunction(ctx context.Context, cfg config.Config, getenv func(string) str
 	if err != nil {
 		return nil, err
 	}
-	clients := pushing.NewClients(api, quota.NewPacer(quota.NewMemory(connectionsQPS, nil), nil), nil)
-	pacer := quota.NewPacer(quota.NewMemory(cfg.QPS, nil), nil)
-	book := ledger.NewMemory(max(cfg.Policy.MaxAge, cfg.Policy.GiveUpAfter)+recordMargin, nil)
-	service := pushing.NewService(cfg.Policy, api, clients, pacer, book, results)
+	kept, err := openState(ctx, cfg, getenv, log)
+	if err != nil {
+		return nil, err
+	}
+	p := instrument(ports{api, api, quota.NewPacer(kept.pushes, nil), kept.ledger, results})
+	clients := pushing.NewClients(p.Connections, quota.NewPacer(kept.lookups, nil), nil)
+	service := pushing.NewService(cfg.Policy, p.Pusher, clients, p.Pacer, p.Ledger, p.Emitter)
 	service.Hint, service.Log, service.Draining = ons.Hint, log.request, ctx
-	return &function{service: service, token: serve.Token(cfg.Token)}, nil
+	service.Shares = kept.shares
+	service.Describe = func(ctx context.Context) any { return describe(ctx, environ, kept) }
+	return &function{service: service, token: serve.Token(cfg.Token), state: kept}, nil
 }
 
 // handle is one invocation: bytes in, the platform's answer out.

@@ -58,7 +58,7 @@ var settings = []Setting{
 		parse: func(c *Config, v string) error { c.ONSEndpoint = v; return hostOnly(v) }},
 	{Name: "REPUSH_ALLOW", Unit: "list", Required: true, Doc: "what may be pushed: `instance/group/topic`, comma-separated; `*` is any run of characters but `/`",
 		parse: func(c *Config, v string) (err error) { c.Policy.Allow, err = pushing.ParseAllowList(v); return err }},
-	{Name: "REPUSH_STATE", Default: "memory", Unit: "URL", Secret: true, Doc: "where ledger and quota live: `memory`",
+	{Name: "REPUSH_STATE", Default: "memory", Unit: "URL", Secret: true, Doc: "where ledger and quota live: `memory` (this process), `file:PATH` (one process at a time), `redis://…` or `rediss://…` with user and password (all instances; Redis 6.2 or newer that never evicts)",
 		parse: func(c *Config, v string) error { c.State = v; return state(v) }},
 	{Name: "REPUSH_RESULTS", Default: "stdout", Unit: "list of URLs", Secret: true, Doc: "where result events go: `stdout`, `http(s)://…` (CloudEvents; plain http to loopback only), `eventbridge://BUS`, `mns://queues/NAME`, `mns://topics/NAME` (or `…://HOST/…`); several, comma-separated",
 		parse: func(c *Config, v string) (err error) { c.Results, err = sinks(v); return err }},
@@ -222,11 +222,18 @@ func token(v string) error {
 	return nil
 }
 
+// state admits what looks like a store; who opens it at the start knows the
+// details.
 func state(v string) error {
-	if v != "memory" {
-		return fmt.Errorf("must be memory")
+	path, isFile := strings.CutPrefix(v, "file:")
+	u, err := url.Parse(v)
+	switch {
+	case v == "memory", isFile && path != "" && !strings.HasPrefix(path, "//"):
+		return nil
+	case err == nil && (u.Scheme == "redis" || u.Scheme == "rediss") && u.Hostname() != "" && u.RawQuery == "" && u.Fragment == "":
+		return nil
 	}
-	return nil
+	return fmt.Errorf("must be memory, file:PATH, or redis:// or rediss:// with a host, without query and fragment")
 }
 
 func sinks(v string) ([]string, error) {

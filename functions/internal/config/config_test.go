@@ -58,6 +58,13 @@ func TestValues(t *testing.T) {
 		"endpoint with a path":             {append(slices.Clone(least), "REPUSH_ONS_ENDPOINT=https://host/x"), false},
 		"endpoint without scheme":          {append(slices.Clone(least), "REPUSH_ONS_ENDPOINT=host"), false},
 		"another state":                    {append(slices.Clone(least), "REPUSH_STATE=etcd://x"), false},
+		"a file without a path":            {append(slices.Clone(least), "REPUSH_STATE=file:"), false},
+		"a file as a URL":                  {append(slices.Clone(least), "REPUSH_STATE=file:///x"), false},
+		"Redis without a host":             {append(slices.Clone(least), "REPUSH_STATE=redis://"), false},
+		"Redis with parameters":            {append(slices.Clone(least), "REPUSH_STATE=redis://x?db=1"), false},
+		"a file":                           {append(slices.Clone(least), "REPUSH_STATE=file:/var/lib/x"), true},
+		"Redis":                            {append(slices.Clone(least), "REPUSH_STATE=redis://u:p@x:6379/1"), true},
+		"Redis with TLS":                   {append(slices.Clone(least), "REPUSH_STATE=rediss://x"), true},
 		"several results":                  {append(slices.Clone(least), "REPUSH_RESULTS=stdout, https://a/b?c=d"), true},
 		"a bus":                            {append(slices.Clone(least), "REPUSH_RESULTS=eventbridge://results"), true},
 		"a topic":                          {append(slices.Clone(least), "REPUSH_RESULTS=mns://1.mns.cn-hangzhou.aliyuncs.com/topics/results"), true},
@@ -98,7 +105,7 @@ func TestValues(t *testing.T) {
 func TestEveryProblemIsListedAndNoValueShown(t *testing.T) {
 	t.Parallel()
 	_, err := Load([]string{
-		"REPUSH_QPS=sesame", "REPUSH_HTTP_TOKEN=sesame", "REPUSH_STATE=redis://:sesame@x", "REPUSH_RESULTS=sesame", "REPUSH_ZZ=sesame", "REPUSH_AA=sesame",
+		"REPUSH_QPS=sesame", "REPUSH_HTTP_TOKEN=sesame", "REPUSH_STATE=redis://:sesame@x?sesame", "REPUSH_RESULTS=sesame", "REPUSH_ZZ=sesame", "REPUSH_AA=sesame",
 	})
 	var problems *Error
 	if !errors.As(err, &problems) {

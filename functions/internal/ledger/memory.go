@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"context"
 	"sync"
 	"time"
 
@@ -10,161 +9,117 @@ import (
 
 // Memory is a ledger that lives as long as the process. Safe for concurrent
 // use.
-type Memory struct {
-	retention time.Duration
-	now       func() time.Time
+type Memory struct{ *local }
 
-	mu      sync.Mutex
-	records map[pushing.Message]*record
-	// messages says which message a request was for, to find contradictions.
-	messages map[pushing.RequestKey]pushing.Message
-	// queue holds every record once, in the order in which forget looks.
-	queue []pushing.Message
-}
-
-var _ pushing.Ledger = (*Memory)(nil)
+var _ pushing.Ledger = Memory{}
 
 // NewMemory returns an empty ledger. A record is forgotten once nothing of it
 // is unfinished and retention has passed since it changed last; retention must
 // outlive the message (REPUSH_MAX_AGE and a margin). now is the ledger's clock;
 // nil means time.Now.
-func NewMemory(retention time.Duration, now func() time.Time) *Memory {
-	if now == nil {
-		now = time.Now
-	}
-	return &Memory{
-		retention: retention, now: now,
-		records:  make(map[pushing.Message]*record),
-		messages: make(map[pushing.RequestKey]pushing.Message),
-	}
-}
-
-// Claim implements [pushing.Ledger].
-func (l *Memory) Claim(_ context.Context, ask pushing.Ask) (pushing.Claim, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := l.now()
-	l.forget(now)
-	r, contradicts := l.record(ask)
-	if contradicts {
-		return pushing.Claim{Ask: ask, Found: pushing.Contradicting, ReceivedAt: now}, nil
-	}
-	return withAsk(r.claim(ask, now), ask), nil
-}
-
-// Receive implements [pushing.Ledger].
-func (l *Memory) Receive(_ context.Context, ask pushing.Ask, code string) (time.Time, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := l.now()
-	r, contradicts := l.record(ask)
-	if contradicts {
-		return now, nil
-	}
-	q := r.find(ask.Request)
-	if q == nil {
-		q = r.add(ask, code, now)
-	}
-	return q.ReceivedAt, nil
-}
-
-// Read implements [pushing.Ledger].
-func (l *Memory) Read(_ context.Context, ask pushing.Ask) (pushing.Claim, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if m, known := l.messages[ask.Request]; known && m != ask.Message() {
-		return pushing.Claim{Ask: ask, Found: pushing.Contradicting}, nil
-	}
-	copied := record{}
-	if r := l.records[ask.Message()]; r != nil {
-		copied = *r
-		copied.Requests = nil
-		for _, q := range r.Requests {
-			same := *q
-			copied.Requests = append(copied.Requests, &same)
-		}
-	}
-	return withAsk(copied.claim(ask, l.now()), ask), nil
-}
-
-// withAsk fills in the ask of an answer whose record has dropped it.
-func withAsk(c pushing.Claim, ask pushing.Ask) pushing.Claim {
-	if c.Request == (pushing.RequestKey{}) {
-		c.Ask = ask
-	}
-	return c
-}
-
-// record finds or makes the record of ask. It reports whether the request was
-// used for another message.
-func (l *Memory) record(ask pushing.Ask) (r *record, contradicts bool) {
-	m := ask.Message()
-	if known, ok := l.messages[ask.Request]; ok && known != m {
-		return nil, true
-	}
-	l.messages[ask.Request] = m
-	r = l.records[m]
-	if r == nil {
-		r = &record{Touched: l.now()}
-		l.records[m] = r
-		l.queue = append(l.queue, m)
-	}
-	return r, false
-}
-
-// forget looks at the next two records in turn and drops those that are too
-// old, so that no single claim pays for many.
-func (l *Memory) forget(now time.Time) {
-	for range min(2, len(l.queue)) {
-		m := l.queue[0]
-		l.queue = l.queue[1:]
-		r := l.records[m]
-		if now.Sub(r.Touched) < l.retention || !r.idle() {
-			l.queue = append(l.queue, m)
-			continue
-		}
-		for _, q := range r.Requests {
-			delete(l.messages, q.Key)
-		}
-		delete(l.records, m)
-	}
-}
-
-// change applies one transition to the record of a claim.
-func (l *Memory) change(ask pushing.Ask, transition func(*record, time.Time) error) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	r := l.records[ask.Message()]
-	if r == nil {
-		return pushing.ErrLost
-	}
-	return transition(r, l.now())
-}
-
-// MarkSending implements [pushing.Ledger].
-func (l *Memory) MarkSending(_ context.Context, c pushing.Claim) error {
-	return l.change(c.Ask, func(r *record, now time.Time) error { return r.markSending(c, now) })
-}
-
-// MarkNotSent implements [pushing.Ledger].
-func (l *Memory) MarkNotSent(_ context.Context, c pushing.Claim, maybe bool) error {
-	return l.change(c.Ask, func(r *record, now time.Time) error { return r.markNotSent(c, maybe, now) })
-}
-
-// Park implements [pushing.Ledger].
-func (l *Memory) Park(_ context.Context, c pushing.Claim, after time.Duration, code string) error {
-	return l.change(c.Ask, func(r *record, now time.Time) error { return r.park(c, after, code, now) })
-}
-
-// Decide implements [pushing.Ledger].
-func (l *Memory) Decide(_ context.Context, c pushing.Claim, d pushing.Decision) error {
-	return l.change(c.Ask, func(r *record, now time.Time) error { return r.decide(c, d, now) })
-}
-
-// MarkEmitted implements [pushing.Ledger].
-func (l *Memory) MarkEmitted(_ context.Context, ask pushing.Ask) error {
-	return l.change(ask, func(r *record, now time.Time) error { r.markEmitted(ask.Request, now); return nil })
+func NewMemory(retention time.Duration, now func() time.Time) Memory {
+	return Memory{newLocal(retention, now, &memory{
+		records:   make(map[pushing.Message]*record),
+		owners:    make(map[pushing.RequestKey]pushing.Message),
+		standings: make(orders),
+	})}
 }
 
 // Durable implements [pushing.Ledger].
-func (l *Memory) Durable() bool { return false }
+func (Memory) Durable() bool { return false }
+
+// memory implements shelves and shelf. Its steps never fail, so that they may
+// change records in place.
+type memory struct {
+	mu        sync.Mutex
+	copies    bool // what is read must not be changed
+	records   map[pushing.Message]*record
+	owners    map[pushing.RequestKey]pushing.Message
+	standings orders
+	// queue holds every record once, in the order in which forget looks.
+	queue []pushing.Message
+}
+
+func (s *memory) do(change bool, step func(shelf) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.copies = !change
+	return step(s)
+}
+
+func (s *memory) record(m pushing.Message) (*record, error) {
+	r := s.records[m]
+	if r == nil || !s.copies {
+		return r, nil
+	}
+	copied := *r
+	copied.Requests = nil
+	for _, q := range r.Requests {
+		same := *q
+		copied.Requests = append(copied.Requests, &same)
+	}
+	return &copied, nil
+}
+
+func (s *memory) save(m pushing.Message, r *record) error {
+	if s.copies {
+		return nil
+	}
+	if s.records[m] == nil {
+		s.queue = append(s.queue, m)
+	}
+	s.records[m] = r
+	return nil
+}
+
+func (s *memory) owner(k pushing.RequestKey) (pushing.Message, bool) {
+	m, known := s.owners[k]
+	return m, known
+}
+
+func (s *memory) own(k pushing.RequestKey, m pushing.Message) error {
+	if !s.copies {
+		s.owners[k] = m
+	}
+	return nil
+}
+
+func (s *memory) each(by time.Time, visit func(*record) bool) error {
+	for _, r := range s.records {
+		if (by.IsZero() || r.isOpen(by)) && !visit(r) {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (s *memory) open(by time.Time) (n int) {
+	for _, r := range s.records {
+		if r.isOpen(by) {
+			n++
+		}
+	}
+	return n
+}
+
+// forget looks at the next two records in turn, so that no single claim pays
+// for many. In memory what waits is given back, and may never come again.
+func (s *memory) forget(since time.Time) error {
+	for range min(2, len(s.queue)) {
+		m := s.queue[0]
+		s.queue = s.queue[1:]
+		r := s.records[m]
+		if r.Touched.After(since) || !r.idle() {
+			s.queue = append(s.queue, m)
+			continue
+		}
+		for _, q := range r.Requests {
+			delete(s.owners, q.Key)
+		}
+		delete(s.records, m)
+	}
+	return nil
+}
+
+func (s *memory) orders() (orders, error)  { return s.standings, nil }
+func (s *memory) setOrders(o orders) error { s.standings = o; return nil }

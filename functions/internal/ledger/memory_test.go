@@ -76,11 +76,11 @@ func TestMemoryForgetsWhatIsOldAndFinished(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := len(l.records); n > 62 {
+	if n := len(l.shelves.(*memory).records); n > 62 {
 		t.Errorf("%d records are kept, want the 60 new ones and the unfinished one", n)
 	}
-	if len(l.messages) != len(l.records) || len(l.queue) != len(l.records) {
-		t.Errorf("%d records, %d requests, %d queued: they must agree", len(l.records), len(l.messages), len(l.queue))
+	if len(l.shelves.(*memory).owners) != len(l.shelves.(*memory).records) || len(l.shelves.(*memory).queue) != len(l.shelves.(*memory).records) {
+		t.Errorf("%d records, %d requests, %d queued: they must agree", len(l.shelves.(*memory).records), len(l.shelves.(*memory).owners), len(l.shelves.(*memory).queue))
 	}
 	if c, _ := l.Claim(ctx, askFor(7)); c.Fence < 2 {
 		t.Errorf("the unfinished record was forgotten")

@@ -115,6 +115,13 @@ func Hint(kind pushing.Kind, code string) string {
 	return cmp.Or(kindHints[kind], kindHints[pushing.Internal])
 }
 
+// denied reports whether a code means that we lack a permission, whatever the
+// message: the rows that say which to grant.
+func denied(code string) bool {
+	row := find(code)
+	return row != nil && row.hint == grantHint
+}
+
 // find returns the row of a code, or nil.
 func find(code string) (found *row) {
 	longest := -1

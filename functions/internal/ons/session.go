@@ -114,7 +114,7 @@ func (s *session) result(op operation, name string) (string, error) {
 	if s.err == nil && a.kind == accepted {
 		return a.requestID, nil
 	}
-	failed := &pushing.Error{Op: name, Kind: a.kind, Code: s.redact(a.code), RequestID: s.redact(a.requestID)}
+	failed := &pushing.Error{Op: name, Kind: a.kind, Code: s.redact(a.code), RequestID: s.redact(a.requestID), Denied: denied(a.code)}
 	if s.err == nil {
 		failed.Err = errors.New(s.redact(a.text))
 		failed.MaybeSent = op.sends && a.kind == pushing.Unavailable && a.code == serviceUnavailable

@@ -38,6 +38,15 @@ func isNoPatternRune(c rune) bool {
 	return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '_' && c != '-' && c != '*'
 }
 
+// Instances lists the instance patterns of the entries, in their order.
+func (l AllowList) Instances() []string {
+	var all []string
+	for _, e := range l.entries {
+		all = append(all, e[0])
+	}
+	return all
+}
+
 // Allows reports whether some entry matches the message's instance, group and
 // topic.
 func (l AllowList) Allows(m Message) bool {

@@ -1,6 +1,7 @@
 package pushing
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -45,7 +46,8 @@ func (a *attempt) run(ctx context.Context) Result {
 	for {
 		err := a.once(ctx)
 		if err == nil {
-			return a.decide(ctx, a.claim, ending{outcome: events.Pushed})
+			a.breakers.passed(ctx, a.ledger, a.claim.Message())
+			return a.decide(ctx, a.claim, ending{outcome: events.Pushed, code: youngCode(a.claim)})
 		}
 		if result, done := a.after(ctx, err); done {
 			return result
@@ -81,10 +83,7 @@ func (a *attempt) once(ctx context.Context) error {
 
 	a.claim.Lease = a.lease()
 	leaseEnd := a.endOf(a.claim.Lease)
-	if err := a.ledger.MarkSending(ctx, a.claim); err != nil {
-		if !errors.Is(err, ErrLost) {
-			err = &Error{Kind: Unavailable, Op: "mark sending", Code: codeLedger, Err: err}
-		}
+	if err := a.markSending(ctx); err != nil {
 		return err
 	}
 	a.sending, a.leaseEnd = true, leaseEnd
@@ -98,6 +97,19 @@ func (a *attempt) once(ctx context.Context) error {
 		verdictOf = verdict(asError(err))
 	}
 	return err
+}
+
+// markSending asks the breaker, then the ledger.
+func (a *attempt) markSending(ctx context.Context) error {
+	if err := a.breakers.enter(a.claim.Message(), a.Now()); err != nil {
+		return err
+	}
+	err := a.ledger.MarkSending(ctx, a.claim)
+	var halted *Halted
+	if err == nil || errors.Is(err, ErrLost) || errors.As(err, &halted) {
+		return err
+	}
+	return &Error{Kind: Unavailable, Op: "mark sending", Code: cmp.Or(asError(err).Code, codeLedger), Err: err}
 }
 
 // book takes a slot that comes while the claim is ours and a push may begin.
@@ -136,6 +148,10 @@ func before(now, end time.Time) bool {
 func (a *attempt) after(ctx context.Context, err error) (result Result, done bool) {
 	if errors.Is(err, ErrLost) {
 		return a.ledgerDown(err), true
+	}
+	var halted *Halted
+	if errors.As(err, &halted) {
+		return a.halt(ctx, halted), true
 	}
 	e := asError(err)
 	a.err = e
@@ -201,7 +217,8 @@ func (a *attempt) takeBack(ctx context.Context, e *Error) (result Result, done b
 	}
 	a.claim.Lease = a.lease()
 	leaseEnd := a.endOf(a.claim.Lease)
-	if err := a.ledger.MarkNotSent(context.WithoutCancel(ctx), a.claim, e.MaybeSent); err != nil {
+	err := a.record(ctx, func(ctx context.Context) error { return a.ledger.MarkNotSent(ctx, a.claim, e.MaybeSent) })
+	if err != nil {
 		return a.ledgerDown(err), true
 	}
 	a.sending, a.leaseEnd = false, leaseEnd
@@ -248,6 +265,9 @@ func (a *attempt) fail(ctx context.Context, e *Error) Result {
 	if a.sending {
 		a.claim.Pushes--
 	}
+	if e.Denied {
+		a.breakers.denied(ctx, a.ledger, a.claim.Message(), a.Now())
+	}
 	return a.decide(ctx, a.claim, ending{outcome: events.Failed, code: e.code(), message: e.Error(), hint: a.hint(e)})
 }
 
@@ -257,10 +277,19 @@ func (a *attempt) park(ctx context.Context, code, message string, after time.Dur
 	if a.unresolved != nil {
 		return a.decide(ctx, a.claim, *a.unresolved)
 	}
-	if err := a.ledger.Park(context.WithoutCancel(ctx), a.claim, after, code); err != nil {
+	err := a.record(ctx, func(ctx context.Context) error { return a.ledger.Park(ctx, a.claim, after, code) })
+	if err != nil {
 		return a.ledgerDown(err)
 	}
-	return a.deferred(code, message, after)
+	return a.parked(code, message, after)
+}
+
+// halt obeys an order.
+func (a *attempt) halt(ctx context.Context, h *Halted) Result {
+	if h.Code == CodeCancelled && a.unresolved == nil {
+		return a.decide(ctx, a.claim, *cancelled())
+	}
+	return a.park(ctx, h.Code, h.Error(), h.Wait)
 }
 
 // parkFor is how long a request waits before it is worth another look.

@@ -55,7 +55,9 @@ type Error struct {
 	// MaybeSent: the kind says not sent, but only probably (a gateway that
 	// was unavailable). The push that follows is marked maybeDuplicate.
 	MaybeSent bool
-	Err       error
+	// Denied: refused because we are not permitted, whatever the message.
+	Denied bool
+	Err    error
 }
 
 // Error returns "op: code: cause".

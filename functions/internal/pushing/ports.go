@@ -18,6 +18,11 @@ type Message struct {
 	MsgID      string
 }
 
+// Key is text that no two messages share: no part holds a slash.
+func (m Message) Key() string {
+	return m.InstanceID + "/" + m.GroupID + "/" + m.Topic + "/" + m.MsgID
+}
+
 // Target is where one push goes.
 type Target struct {
 	Message
@@ -97,38 +102,77 @@ type RequestKey struct {
 
 // Ledger remembers what was asked, what is being done and what was decided, one
 // record per message. Every transition is a compare-and-set on the fencing
-// number of a claim: who lost the claim gets [ErrLost] and stops. Safe for
-// concurrent use. Any other error means that the ledger could not be reached.
+// number of a claim and its count of pushes: who lost the claim gets [ErrLost]
+// and stops, and a transition that is asked for again, because its answer got
+// lost, is answered as before. Safe for concurrent use. Any other error means
+// that the ledger could not be reached; it may have done what was asked.
 type Ledger interface {
+	Backlog
+	Orders
 	// Claim asks for the right to decide a request; see [Found] for the
-	// answers.
+	// answers. The same Ask.Token gets the same claim while its lease runs.
 	Claim(ctx context.Context, ask Ask) (Claim, error)
 	// MarkSending notes, directly before the call, that the message may be
-	// sent from now on, counts a push and renews the lease to c.Lease.
+	// sent from now on, counts a push and renews the lease to c.Lease. A
+	// [*Halted] says that an order forbids it; the claim stays as it is.
 	MarkSending(ctx context.Context, c Claim) error
 	// MarkNotSent takes the count back after a definite not-sent answer, keeps
 	// the claim and renews its lease to c.Lease. maybe marks every later push
 	// of the message maybeDuplicate.
 	MarkNotSent(ctx context.Context, c Claim, maybe bool) error
 	// Park gives up the claim: the request waits until after has passed. code
-	// says why.
+	// says why. What was marked as sending beyond c.Pushes was not sent.
 	Park(ctx context.Context, c Claim, after time.Duration, code string) error
 	// Receive notes a request that could not be claimed, so that it ages from
-	// now on, and returns when the ledger first saw it. A request that is known
-	// stays as it is.
-	Receive(ctx context.Context, ask Ask, code string) (receivedAt time.Time, err error)
+	// now on, and returns what is known of it. A request that is known stays as
+	// it is.
+	Receive(ctx context.Context, ask Ask, code string) (Claim, error)
 	// Decide writes the outcome and its event in one step and ends the claim.
 	// Outcomes that do not close the generation take back the push that was
 	// counted last, if it was not answered by MarkNotSent. A decision that
 	// comes after another worker decided "unknown" is kept as late, and
 	// ErrLost returned.
 	Decide(ctx context.Context, c Claim, d Decision) error
-	// MarkEmitted notes that the event of a decided request has left.
-	MarkEmitted(ctx context.Context, ask Ask) error
+	// MarkEmitted notes that the events of decided requests have left.
+	MarkEmitted(ctx context.Context, asks ...Ask) error
 	// Read returns what a claim would find, and changes nothing.
 	Read(ctx context.Context, ask Ask) (Claim, error)
 	// Durable reports whether the ledger outlives the process.
 	Durable() bool
+}
+
+// Backlog is the ledger's open work.
+type Backlog interface {
+	// Due returns work that nobody is at and whose time has come, at most limit
+	// items, and how much there is. Who asks next is given other items for a
+	// while, as far as there are others.
+	Due(ctx context.Context, limit int) ([]Work, Backlogged, error)
+}
+
+// Work is one open request.
+type Work struct {
+	Ask Ask
+	// Decided: only its event is still to be sent.
+	Decided bool
+}
+
+// Backlogged counts open requests' messages.
+type Backlogged struct {
+	// Due can be taken up now; Open is all that has no end yet.
+	Due  int `json:"due"`
+	Open int `json:"open"`
+}
+
+// Orders are standing orders to the ledger, and what it can tell of the work
+// they are about.
+type Orders interface {
+	// Order halts a scope, or lets it go on; every claim and every mark of
+	// sending from then on obeys.
+	Order(ctx context.Context, s Scope, o Order) error
+	// Progress counts the requests of an operation; "" counts all.
+	Progress(ctx context.Context, operationID string) (Progress, error)
+	// History is every request for a message and what became of it.
+	History(ctx context.Context, m Message) (History, error)
 }
 
 // ErrLost says that somebody else holds the claim by now.
@@ -140,8 +184,12 @@ type Ask struct {
 	Data    events.Requested
 	// Human: priority "human" is honoured.
 	Human bool
+	// Time is the event's own time; zero means not known.
+	Time time.Time
 	// Lease is how long a claim is good for, on the ledger's clock.
-	Lease time.Duration
+	Lease time.Duration `json:"-"`
+	// Token names one attempt to claim; empty means that no answer is repeated.
+	Token string `json:"-"`
 }
 
 // Message is the key of the record the request belongs to.
@@ -185,6 +233,13 @@ type Claim struct {
 	Fence int64
 	// ReceivedAt is when the ledger first saw this request.
 	ReceivedAt time.Time
+	// Age is how long ago that was, without the time it stood still by order.
+	Age time.Duration
+	// Young: the ledger was born after the request was made, and so may have
+	// forgotten a push of it.
+	Young bool
+	// Cancelled: an order ends the request of this claim.
+	Cancelled bool
 	// Wait is how long a Busy record asks to be left alone.
 	Wait time.Duration
 	// Code is why a Busy request waits.

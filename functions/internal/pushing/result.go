@@ -28,6 +28,8 @@ const (
 	codeUndelivered   = "ResultNotDelivered"
 	codeLedger        = "LedgerUnavailable"
 	codeLimiter       = "LimiterUnavailable"
+	codeYoung         = "LedgerYoung"
+	codeDone          = "Done"
 	// codeNoMessage is the API's: nothing is stored under this id (source:
 	// ons-openapi.md 2.2).
 	codeNoMessage = "BIZ_NO_MESSAGE"
@@ -79,7 +81,7 @@ func (w *work) unlessDue(c Claim) *ending {
 			message: fmt.Sprintf("this message was pushed %d times, which is as often as allowed", c.Pushes),
 			hint:    "find out why the consumer fails on it; REPUSH_MAX_PUSHES is the limit",
 		}
-	case w.Now().Sub(c.ReceivedAt) > w.policy.GiveUpAfter:
+	case c.Age > w.policy.GiveUpAfter:
 		return &ending{
 			outcome: events.Abandoned, code: codeGaveUp,
 			message: fmt.Sprintf("not decided within %s; last reason: %s", w.policy.GiveUpAfter, cmp.Or(c.Code, "none")),
@@ -95,6 +97,22 @@ func duplicateOf(first events.First) *ending {
 		message: fmt.Sprintf("event %s asked for this generation or a higher one and ended as %s", first.EventID, first.Outcome),
 		hint:    "to push the message once more on purpose, ask for a higher generation",
 	}
+}
+
+func cancelled() *ending {
+	return &ending{
+		outcome: events.Cancelled, code: CodeCancelled,
+		message: "its operation, or the message itself, was cancelled before it was pushed",
+		hint:    "send a new request under another operation if it is still wanted",
+	}
+}
+
+// youngCode says that the ledger may have forgotten a push of this message.
+func youngCode(c Claim) string {
+	if c.Young {
+		return codeYoung
+	}
+	return ""
 }
 
 // completed builds the result of a request.
@@ -143,17 +161,25 @@ func (w *work) emitUnrecorded(ctx context.Context, e ending, idSuffix string) Re
 		err = w.emitter.Send(ctx, event)
 	}
 	if err != nil {
-		return w.undelivered(err)
+		w.err = err
+		return w.deferred(codeUndelivered, undeliveredMessage, 0)
 	}
 	return result
 }
 
-func (w *work) undelivered(err error) Result {
-	w.err = err
-	return w.deferred(codeUndelivered, "decided, but the result event could not be delivered: the next delivery sends it again", 0)
+const undeliveredMessage = "decided, but the result event could not be delivered: it is sent again later"
+
+// parked is the result of a request that is not decided yet and that the ledger
+// knows: one that outlives this process has it done by the sweep.
+func (w *work) parked(code, message string, retryAfter time.Duration) Result {
+	if !w.ledger.Durable() {
+		return w.deferred(code, message, retryAfter)
+	}
+	return Result{Code: code, Message: message, Parked: true, RetryAfter: retryAfter}
 }
 
-// deferred is the result of a request that is not decided yet.
+// deferred is the result of a request that is not decided yet and has to be
+// delivered again.
 func (w *work) deferred(code, message string, retryAfter time.Duration) Result {
 	return Result{Code: code, Message: message, Deferred: true, RetryAfter: retryAfter}
 }

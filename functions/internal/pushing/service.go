@@ -49,8 +49,14 @@ type Service struct {
 	Now    func() time.Time
 	Jitter func() float64
 
+	// Describe and Shares tell an operator about this process and its quota, as
+	// JSON. Set before use; nil: nothing is told.
+	Describe func(ctx context.Context) any
+	Shares   func(ctx context.Context) any
+
 	inFlight chan struct{}
 	calls    callTimes
+	breakers breakers
 }
 
 // Line is what the log says of one request.
@@ -75,6 +81,7 @@ func NewService(p Policy, pusher Pusher, clients *Clients, pacer Pacer, ledger L
 		Hint: func(Kind, string) string { return "" }, Log: func(Line) {},
 		Now: time.Now, Jitter: rand.Float64,
 		inFlight: make(chan struct{}, p.Concurrency),
+		breakers: breakers{groups: make(map[[2]string]*breaker)},
 	}
 }
 
@@ -85,18 +92,20 @@ func NewService(p Policy, pusher Pusher, clients *Clients, pacer Pacer, ledger L
 func (s *Service) Handle(ctx context.Context, invocationID string, deliveries []Delivery) []Result {
 	results := make([]Result, len(deliveries))
 	if len(deliveries) == 1 { // most invocations: no goroutine
-		results[0] = s.handle(ctx, invocationID, deliveries[0])
+		results[0] = s.handle(ctx, invocationID, deliveries[0], nil)
 		return results
 	}
 	var wg sync.WaitGroup
+	out := new(outbox)
 	for _, same := range byMessage(deliveries) {
 		wg.Go(func() {
 			for _, i := range same {
-				results[i] = s.handle(ctx, invocationID, deliveries[i])
+				results[i] = s.handle(ctx, invocationID, deliveries[i], out)
 			}
 		})
 	}
 	wg.Wait()
+	s.flush(ctx, invocationID, out)
 	return results
 }
 
@@ -118,32 +127,44 @@ func byMessage(deliveries []Delivery) [][]int {
 	return groups
 }
 
-// handle decides one delivery and logs it. A panic is answered: the platform
+// handle decides one delivery.
+func (s *Service) handle(ctx context.Context, invocationID string, d Delivery, out *outbox) Result {
+	w := s.newWork(ctx, invocationID, Ask{Request: d.Request, Data: d.Data, Human: d.Human, Time: d.Time}, out)
+	w.silent = d.Silent
+	return w.logged(func() Result {
+		switch {
+		case d.Err != nil:
+			return w.refuseUnread(ctx, d.Err)
+		case d.Sweep != nil:
+			return s.sweep(ctx, invocationID, *d.Sweep)
+		case d.Operation != nil:
+			return w.operate(ctx, *d.Operation)
+		case d.Data.DryRun:
+			return w.simulate(ctx)
+		}
+		return w.run(ctx)
+	})
+}
+
+func (s *Service) newWork(ctx context.Context, invocationID string, ask Ask, out *outbox) *work {
+	return &work{Service: s, invocationID: invocationID, ask: ask, arrived: s.Now(), bounds: s.bounds(ctx), outbox: out}
+}
+
+// logged runs the work and logs its result. A panic is answered: the platform
 // delivers again, and the ledger knows how far it came.
-func (s *Service) handle(ctx context.Context, invocationID string, d Delivery) (result Result) {
-	w := &work{
-		Service: s, invocationID: invocationID, silent: d.Silent,
-		ask:     Ask{Request: d.Request, Data: d.Data, Human: d.Human},
-		arrived: s.Now(), bounds: s.bounds(ctx),
-	}
+func (w *work) logged(run func() Result) (result Result) {
 	defer func() {
 		if p := recover(); p != nil {
 			w.err = fmt.Errorf("panic: %v", p)
 			result = w.deferred("Internal", "an unexpected error in ons-repush; the event is given back", 0)
 		}
-		result.EventID, result.MsgID = d.Request.ID, d.Data.MsgID
-		s.Log(Line{
-			InvocationID: invocationID, Request: d.Request, Data: d.Data, Result: result,
+		result.EventID, result.MsgID = w.ask.Request.ID, w.ask.Data.MsgID
+		w.Log(Line{
+			InvocationID: w.invocationID, Request: w.ask.Request, Data: w.ask.Data, Result: result,
 			RequestID: w.requestID, Attempts: w.attempts, WaitMs: w.wait().Milliseconds(), CallMs: w.call.Milliseconds(), Err: w.err,
 		})
 	}()
-	switch {
-	case d.Err != nil:
-		return w.refuseUnread(ctx, d.Err)
-	case d.Data.DryRun:
-		return w.simulate(ctx)
-	}
-	return w.run(ctx)
+	return run()
 }
 
 // bounds of one invocation in time.

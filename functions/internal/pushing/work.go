@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"math/rand/v2"
+	"strconv"
 	"time"
 
 	"github.com/ons-repush/ons-repush/events"
@@ -17,6 +19,7 @@ type work struct {
 	ask          Ask
 	arrived      time.Time
 	bounds       bounds
+	outbox       *outbox
 	// start ends when no push may be begun any more; nil for work that pushes
 	// nothing.
 	start context.Context
@@ -100,21 +103,67 @@ func (w *work) unclaimed(ctx context.Context, cause error) Result {
 		w.err = cause
 		code, message = codeLimiter, "the quota's state cannot be reached, so nothing is pushed"
 	}
-	receivedAt, err := w.ledger.Receive(ctx, w.ask, code)
+	var c Claim
+	err := w.persist(ctx, w.Now().Add(claimPatience), func(ctx context.Context) (err error) {
+		c, err = w.ledger.Receive(ctx, w.ask, code)
+		return err
+	})
 	if err != nil {
 		return w.ledgerDown(err)
 	}
-	if final := w.unlessDue(Claim{ReceivedAt: receivedAt, Code: code}); final != nil {
+	if final := w.unlessDue(Claim{Age: c.Age, Code: code}); final != nil {
 		return w.resolve(ctx, nil, final)
 	}
-	return w.deferred(code, message, time.Second)
+	return w.parked(code, message, time.Second)
+}
+
+// How long a ledger that does not answer is asked again: a claim is soon given
+// back, but what happened to a push must not be forgotten.
+const (
+	claimPatience  = time.Second
+	recordPatience = time.Minute
+)
+
+// persist repeats an operation of the ledger that failed, up to a time. The
+// operation ends with the invocation only, not with its caller.
+func (w *work) persist(ctx context.Context, until time.Time, op func(context.Context) error) error {
+	ctx = context.WithoutCancel(ctx)
+	if w.bounds.deadline.Before(until) {
+		until = w.bounds.deadline
+	}
+	for delay := firstDelay; ; delay = min(2*delay, lastDelay) {
+		err := op(ctx)
+		var halted *Halted
+		if err == nil || errors.Is(err, ErrLost) || errors.As(err, &halted) {
+			return err
+		}
+		pause := delay/2 + time.Duration(w.Jitter()*float64(delay)/2)
+		if !w.Now().Add(pause).Before(until) {
+			return err
+		}
+		time.Sleep(pause)
+	}
+}
+
+// record is persist for what must not be forgotten.
+func (w *work) record(ctx context.Context, op func(context.Context) error) error {
+	return w.persist(ctx, w.Now().Add(recordPatience), op)
+}
+
+// claim asks the ledger, under a token that is good for this one question.
+func (w *work) claim(ctx context.Context) (c Claim, err error) {
+	w.ask.Lease, w.ask.Token = w.lease(), strconv.FormatUint(rand.Uint64(), 36)
+	err = w.persist(ctx, w.Now().Add(claimPatience), func(ctx context.Context) (err error) {
+		c, err = w.ledger.Claim(ctx, w.ask)
+		return err
+	})
+	return c, err
 }
 
 // resolve claims the request and ends it: as final says, or by a push in turn.
 func (w *work) resolve(ctx context.Context, turn Turn, final *ending) Result {
 	for range 3 { // more interrupted workers than that are left to the next delivery
-		w.ask.Lease = w.lease()
-		c, err := w.ledger.Claim(ctx, w.ask)
+		c, err := w.claim(ctx)
 		if err != nil {
 			return w.ledgerDown(err)
 		}
@@ -124,6 +173,9 @@ func (w *work) resolve(ctx context.Context, turn Turn, final *ending) Result {
 				return result
 			}
 		case Granted:
+			if c.Cancelled {
+				final = cancelled()
+			}
 			if final == nil {
 				final = w.unlessDue(c)
 			}
@@ -140,7 +192,7 @@ func (w *work) resolve(ctx context.Context, turn Turn, final *ending) Result {
 			return w.answer(ctx, c)
 		}
 	}
-	return w.deferred(codeInProgress, "other requests for this message are being finished first", time.Second)
+	return w.parked(codeInProgress, "other requests for this message are being finished first", time.Second)
 }
 
 // answer is what a request gets that somebody else decides or has decided.
@@ -158,15 +210,10 @@ func (w *work) answer(ctx context.Context, c Claim) Result {
 			outcome: events.Rejected, code: codeContradicting,
 			message: "source and id of this event were used for another message before",
 			hint:    "give every request an id of its own",
-		}, messageKey(w.ask.Message()))
+		}, w.ask.Message().Key())
 	default:
-		return w.deferred(cmp.Or(c.Code, codeInProgress), "somebody is at this message, or it waits for its time", c.Wait)
+		return w.parked(cmp.Or(c.Code, codeInProgress), "somebody is at this message, or it waits for its time", c.Wait)
 	}
-}
-
-// messageKey is text that no two messages share: no part holds a slash.
-func messageKey(m Message) string {
-	return m.InstanceID + "/" + m.GroupID + "/" + m.Topic + "/" + m.MsgID
 }
 
 // interrupted decides a request whose worker died while sending: the fate of
@@ -200,20 +247,23 @@ func (w *work) decide(ctx context.Context, c Claim, e ending) Result {
 		w.err = err
 		return w.deferred("Internal", "the result could not be encoded", 0)
 	}
-	err = w.ledger.Decide(context.WithoutCancel(ctx), c, Decision{Outcome: e.outcome, Event: event, At: w.Now()})
+	err = w.record(ctx, func(ctx context.Context) error {
+		return w.ledger.Decide(ctx, c, Decision{Outcome: e.outcome, Event: event, At: w.Now()})
+	})
 	if err != nil {
 		return w.ledgerDown(err)
 	}
 	return w.emit(ctx, c.Ask, event, Result{Outcome: e.outcome, Code: e.code, Message: e.message})
 }
 
-// emit sends a stored result. When marking it as sent fails, it is sent once
-// more under the same id, which is harmless.
+// emit sends a stored result. What is not marked as sent is sent once more
+// under the same id, which is harmless.
 func (w *work) emit(ctx context.Context, ask Ask, event events.Event, result Result) Result {
 	if err := w.emitter.Send(ctx, event); err != nil {
-		return w.undelivered(err)
+		w.err = err
+		return w.parked(codeUndelivered, undeliveredMessage, 0)
 	}
-	if err := w.ledger.MarkEmitted(context.WithoutCancel(ctx), ask); err != nil {
+	if err := w.outbox.sent(ctx, w.ledger, ask, w.Now()); err != nil {
 		w.err = err
 	}
 	return result
@@ -222,10 +272,14 @@ func (w *work) emit(ctx context.Context, ask Ask, event events.Event, result Res
 // ledgerDown gives the request back: nothing is pushed without a claim.
 func (w *work) ledgerDown(err error) Result {
 	if errors.Is(err, ErrLost) {
-		return w.deferred(codeInProgress, "another worker has taken over this message", leaseMargin)
+		return w.parked(codeInProgress, "another worker has taken over this message", leaseMargin)
 	}
 	w.err = err
-	return w.deferred(codeLedger, "the ledger cannot be reached, so nothing is pushed", time.Second)
+	code, message := codeLedger, "the ledger cannot be reached, so nothing is pushed"
+	if e := asError(err); e.Code != "" {
+		code, message = e.Code, message+": "+e.Error()
+	}
+	return w.deferred(code, message, time.Second)
 }
 
 // simulate is the dry run: it looks everything up and changes nothing.

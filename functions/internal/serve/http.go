@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"net"
@@ -39,6 +40,9 @@ func (s *server) runHTTP() error {
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	s.Log("serving HTTP", nil, map[string]any{"address": listener.Addr().String(), "functionCompute": s.underFC, "token": s.Token})
+	if !s.underFC && len(s.Tick) > 0 {
+		go s.tick()
+	}
 	select {
 	case err := <-served:
 		return fmt.Errorf("serve: %w", err)
@@ -46,6 +50,25 @@ func (s *server) runHTTP() error {
 	}
 	defer server.Close()
 	return s.end(server.Shutdown)
+}
+
+// tick is the timer of a server without a platform. One call at a time.
+func (s *server) tick() {
+	ticker := time.NewTicker(tickEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			ctx, cancel := context.WithCancel(s.run)
+			_, failed := s.call(ctx, Invocation{Platform: true}, time.Now().Add(s.DefaultTimeout), s.Tick)
+			cancel()
+			if failed != nil && s.run.Err() == nil {
+				s.Log("the timer's call failed", errors.New(failed.Message), nil)
+			}
+		case <-s.run.Done():
+			return
+		}
+	}
 }
 
 // open: outsiders need no token, because only this machine's programs reach us.

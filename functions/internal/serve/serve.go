@@ -72,9 +72,13 @@ type Config struct {
 	// Grace is how long running calls may go on after the end of Run's
 	// context; 0 means 20 s: room for a push (15 s) within Kubernetes' 30 s.
 	Grace time.Duration
+	// Tick is handed to the handler every minute, as the platform's own call,
+	// where there is no platform with a timer: a plain HTTP server. Empty: never.
+	Tick []byte
 }
 
 const (
+	tickEvery = time.Minute
 	// answerMargin is kept of every deadline to get the answer out; of short
 	// ones a tenth.
 	answerMargin = 200 * time.Millisecond

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"testing"
 	"time"
@@ -28,7 +29,10 @@ const lease = 200 * time.Millisecond
 // Run runs the suite; open returns an empty ledger.
 func Run(t *testing.T, open func(t *testing.T) Harness) {
 	t.Helper()
-	for name, test := range tests {
+	all := maps.Clone(tests)
+	maps.Copy(all, backlogTests)
+	maps.Copy(all, orderTests)
+	for name, test := range all {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := open(t)
@@ -48,7 +52,7 @@ var tests = map[string]func(*suite){
 		if c.Fence == 0 || c.Pushes != 0 || c.Attempts != 0 || c.MaybeDuplicate || c.ReceivedAt.IsZero() {
 			s.Errorf("first claim = %+v", c)
 		}
-		s.must(s.Ledger.MarkSending(s.Context(), c))
+		c = s.send(c)
 		s.decide(c, events.Pushed)
 		got := s.claim("a", 1, pushing.Undelivered)
 		if diff := cmp.Diff(event("a", events.Pushed), got.Event); diff != "" {
@@ -80,21 +84,21 @@ var tests = map[string]func(*suite){
 		s.lost("MarkSending", s.Ledger.MarkSending(s.Context(), first))
 		s.lost("Park", s.Ledger.Park(s.Context(), first, 0, "x"))
 		s.lost("Decide", s.Ledger.Decide(s.Context(), first, decision("a", events.Pushed)))
-		s.must(s.Ledger.MarkSending(s.Context(), second))
+		second = s.send(second)
 	},
 	"a redelivery that takes over locks out the first worker": func(s *suite) {
 		first := s.claim("a", 1, pushing.Granted)
 		s.Advance(lease + time.Millisecond)
 		second := s.claim("a", 1, pushing.Granted)
 		s.lost("MarkSending", s.Ledger.MarkSending(s.Context(), first))
-		s.must(s.Ledger.MarkSending(s.Context(), second))
+		second = s.send(second)
 		s.lost("MarkNotSent", s.Ledger.MarkNotSent(s.Context(), first, false))
 		s.lost("Decide", s.Ledger.Decide(s.Context(), first, decision("a", events.Failed)))
 		s.decide(second, events.Pushed)
 	},
 	"a send whose lease is over is interrupted, for the request that sent": func(s *suite) {
 		first := s.claim("a", 1, pushing.Granted)
-		s.must(s.Ledger.MarkSending(s.Context(), first))
+		first = s.send(first)
 		s.Advance(lease + time.Millisecond)
 		c := s.claim("b", 1, pushing.Interrupted)
 		if c.Request.ID != "a" || c.Data.Reason != "reason a" || c.Pushes != 1 || c.Attempts != 1 || !c.MaybeDuplicate {
@@ -106,7 +110,7 @@ var tests = map[string]func(*suite){
 	},
 	"an answer after the decision unknown is kept as late": func(s *suite) {
 		first := s.claim("a", 1, pushing.Granted)
-		s.must(s.Ledger.MarkSending(s.Context(), first))
+		first = s.send(first)
 		s.Advance(lease + time.Millisecond)
 		s.decide(s.claim("b", 1, pushing.Interrupted), events.Unknown)
 		s.lost("Decide", s.Ledger.Decide(s.Context(), first, decision("a", events.Pushed)))
@@ -116,8 +120,8 @@ var tests = map[string]func(*suite){
 	},
 	"not sent takes the count back and keeps the claim": func(s *suite) {
 		c := s.claim("a", 1, pushing.Granted)
-		s.must(s.Ledger.MarkSending(s.Context(), c))
-		s.must(s.Ledger.MarkNotSent(s.Context(), c, false))
+		c = s.send(c)
+		c = s.notSent(c, false)
 		s.must(s.Ledger.Park(s.Context(), c, 0, "Throttling"))
 		got := s.claim("a", 1, pushing.Granted)
 		if got.Pushes != 0 || got.Attempts != 1 || got.MaybeDuplicate || got.Code != "Throttling" {
@@ -126,8 +130,8 @@ var tests = map[string]func(*suite){
 	},
 	"probably not sent marks every later push of the message": func(s *suite) {
 		c := s.claim("a", 1, pushing.Granted)
-		s.must(s.Ledger.MarkSending(s.Context(), c))
-		s.must(s.Ledger.MarkNotSent(s.Context(), c, true))
+		c = s.send(c)
+		c = s.notSent(c, true)
 		s.must(s.Ledger.Park(s.Context(), c, 0, "ServiceUnavailable"))
 		if got := s.claim("b", 1, pushing.Granted); got.Pushes != 0 || !got.MaybeDuplicate {
 			s.Errorf("claim = %+v, want maybeDuplicate with no pushes", got)
@@ -135,9 +139,9 @@ var tests = map[string]func(*suite){
 	},
 	"a repeated push that was not sent leaves the first one unknown": func(s *suite) {
 		c := s.claim("a", 1, pushing.Granted)
-		s.must(s.Ledger.MarkSending(s.Context(), c))
-		s.must(s.Ledger.MarkSending(s.Context(), c))
-		s.must(s.Ledger.MarkNotSent(s.Context(), c, false))
+		c = s.send(c)
+		c = s.send(c)
+		c = s.notSent(c, false)
 		s.lost("Park", s.Ledger.Park(s.Context(), c, 0, "x"))
 		s.Advance(lease + time.Millisecond)
 		if got := s.claim("a", 1, pushing.Interrupted); got.Pushes != 1 || got.Attempts != 2 {
@@ -146,7 +150,7 @@ var tests = map[string]func(*suite){
 	},
 	"an outcome that sent nothing takes the count back": func(s *suite) {
 		c := s.claim("a", 1, pushing.Granted)
-		s.must(s.Ledger.MarkSending(s.Context(), c))
+		c = s.send(c)
 		s.decide(c, events.Failed)
 		if got := s.claim("b", 1, pushing.Granted); got.Pushes != 0 {
 			s.Errorf("pushes = %d after failed", got.Pushes)
@@ -164,13 +168,14 @@ var tests = map[string]func(*suite){
 		}
 	},
 	"a request that was only received ages from then": func(s *suite) {
-		at, err := s.Ledger.Receive(s.Context(), ask("a", 1), "DeadlineTooShort")
+		first, err := s.Ledger.Receive(s.Context(), ask("a", 1), "DeadlineTooShort")
 		s.must(err)
+		at := first.ReceivedAt
 		s.Advance(lease)
 		again, err := s.Ledger.Receive(s.Context(), ask("a", 1), "NoSlot")
 		s.must(err)
-		if !again.Equal(at) {
-			s.Errorf("received again at %v, first at %v", again, at)
+		if !again.ReceivedAt.Equal(at) || again.Age < lease {
+			s.Errorf("received again at %v, first at %v, age %v", again.ReceivedAt, at, again.Age)
 		}
 		if c := s.claim("a", 1, pushing.Granted); !c.ReceivedAt.Equal(at) || c.Code != "DeadlineTooShort" {
 			s.Errorf("claim = %+v, want receivedAt %v", c, at)
@@ -180,7 +185,7 @@ var tests = map[string]func(*suite){
 		for i, closing := range []events.Outcome{events.Pushed, events.Unknown} {
 			generation := i + 1
 			c := s.claim(fmt.Sprint("first ", generation), generation, pushing.Granted)
-			s.must(s.Ledger.MarkSending(s.Context(), c))
+			c = s.send(c)
 			s.decide(c, closing)
 			dup := s.claim(fmt.Sprint("second ", generation), generation, pushing.Closed)
 			if dup.First.Outcome != closing || dup.First.EventID != c.Request.ID || dup.Pushes != generation {
@@ -194,7 +199,7 @@ var tests = map[string]func(*suite){
 	},
 	"a lower generation after a higher one is closed": func(s *suite) {
 		c := s.claim("high", 5, pushing.Granted)
-		s.must(s.Ledger.MarkSending(s.Context(), c))
+		c = s.send(c)
 		s.decide(c, events.Pushed)
 		s.claim("low", 2, pushing.Closed)
 	},
@@ -219,7 +224,7 @@ var tests = map[string]func(*suite){
 	},
 	"a message id in another case is the same message": func(s *suite) {
 		c := s.claim("a", 1, pushing.Granted)
-		s.must(s.Ledger.MarkSending(s.Context(), c))
+		c = s.send(c)
 		s.decide(c, events.Pushed)
 		other := ask("b", 1)
 		other.Data.MsgID = "0000000000000000000000000000000a"
@@ -234,7 +239,7 @@ var tests = map[string]func(*suite){
 			}
 		}
 		c := s.claim("a", 1, pushing.Granted)
-		s.must(s.Ledger.MarkSending(s.Context(), c))
+		c = s.send(c)
 		s.Advance(lease + time.Millisecond)
 		if got, err := s.Ledger.Read(s.Context(), ask("b", 1)); err != nil || got.Found != pushing.Interrupted {
 			s.Errorf("read = %v, %v, want Interrupted", got.Found, err)
@@ -302,6 +307,22 @@ func (s *suite) claim(id string, generation int, want pushing.Found) pushing.Cla
 	if c.Request == (pushing.RequestKey{}) {
 		s.Fatalf("claim %s does not say which request it is for", id)
 	}
+	return c
+}
+
+// send marks the claim as sending and returns what its holder then knows.
+func (s *suite) send(c pushing.Claim) pushing.Claim {
+	s.Helper()
+	s.must(s.Ledger.MarkSending(s.Context(), c))
+	c.Pushes++
+	c.Attempts++
+	return c
+}
+
+func (s *suite) notSent(c pushing.Claim, maybe bool) pushing.Claim {
+	s.Helper()
+	s.must(s.Ledger.MarkNotSent(s.Context(), c, maybe))
+	c.Pushes--
 	return c
 }
 

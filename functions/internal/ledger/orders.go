@@ -1,0 +1,73 @@
+package ledger
+
+import (
+	"time"
+
+	"github.com/ons-repush/ons-repush/functions/internal/pushing"
+)
+
+// standing is an order in force.
+type standing struct {
+	Code string
+	// Until is when it ends by itself; zero: never.
+	Until time.Time `json:",omitzero"`
+	Given time.Time
+}
+
+// orders are the standing orders by scope.
+type orders map[pushing.Scope]standing
+
+// give takes an order in, and drops those that nobody needs any more: ended
+// ones, and ones about work that retention has forgotten.
+func (o orders) give(s pushing.Scope, order pushing.Order, retention time.Duration, now time.Time) {
+	for scope, old := range o {
+		if !old.Until.IsZero() && !now.Before(old.Until) || scope != pushing.Everything && now.Sub(old.Given) > retention {
+			delete(o, scope)
+		}
+	}
+	if delete(o, s); order.Code == "" {
+		return
+	}
+	given := standing{Code: order.Code, Given: now}
+	if order.For > 0 {
+		given.Until = now.Add(order.For)
+	}
+	o[s] = given
+}
+
+// over is the order that ask is subject to: a cancellation, or the first of
+// its scopes. The zero value means none.
+func (o orders) over(ask pushing.Ask, now time.Time) (found pushing.Halted) {
+	for _, scope := range ask.Scopes() {
+		h := o.on(scope, now)
+		if h.Code == pushing.CodeCancelled || found.Code == "" {
+			found = h
+		}
+		if h.Code == pushing.CodeCancelled {
+			break
+		}
+	}
+	return found
+}
+
+// on is the order on a scope itself.
+func (o orders) on(s pushing.Scope, now time.Time) pushing.Halted {
+	given, ok := o[s]
+	switch {
+	case !ok || !given.Until.IsZero() && !now.Before(given.Until):
+		return pushing.Halted{}
+	case given.Until.IsZero():
+		return pushing.Halted{Code: given.Code, Wait: haltedFor}
+	}
+	return pushing.Halted{Code: given.Code, Wait: given.Until.Sub(now)}
+}
+
+// codes lists the orders on the scopes.
+func (o orders) codes(now time.Time, scopes ...pushing.Scope) (codes []string) {
+	for _, s := range scopes {
+		if h := o.on(s, now); h.Code != "" {
+			codes = append(codes, h.Code)
+		}
+	}
+	return codes
+}

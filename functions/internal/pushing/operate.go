@@ -1,0 +1,108 @@
+package pushing
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ons-repush/ons-repush/events"
+)
+
+// StatusReport answers the action status.
+type StatusReport struct {
+	// Progress is that of an operation or of everything, History that of a
+	// message; the other one is nil.
+	Progress *Progress `json:"progress,omitempty"`
+	History  *History  `json:"history,omitempty"`
+	// Rate is in decisions a second since the first one; ETASeconds how long
+	// the rest takes at that rate. Zero means not known.
+	Rate       float64 `json:"perSecond,omitempty"`
+	ETASeconds int64   `json:"etaSeconds,omitempty"`
+	// Quota is how the quota is shared.
+	Quota any `json:"quota,omitempty"`
+}
+
+// operate obeys an operator, or answers a question.
+func (w *work) operate(ctx context.Context, op events.Operation) Result {
+	m := Message{op.InstanceID, op.Topic, op.GroupID, strings.ToUpper(op.MsgID)}
+	scope := Everything
+	switch {
+	case op.OperationID != "":
+		scope = OfOperation(op.OperationID)
+	case op.MsgID != "":
+		scope = OfMessage(m)
+	}
+	switch op.Action {
+	case events.Stop:
+		return w.order(ctx, scope, CodeStopped)
+	case events.Pause:
+		return w.order(ctx, scope, CodePaused)
+	case events.Cancel:
+		return w.order(ctx, scope, CodeCancelled)
+	case events.Start:
+		return w.order(ctx, scope, "")
+	case events.Continue:
+		return w.goOn(ctx, scope, op, m)
+	case events.Describe:
+		if w.Describe == nil {
+			return Result{Code: codeDone, Report: struct{}{}}
+		}
+		return Result{Code: codeDone, Report: w.Describe(ctx)}
+	}
+	report, err := w.status(ctx, op, m)
+	if err != nil {
+		return w.ledgerDown(err)
+	}
+	return Result{Code: codeDone, Report: report}
+}
+
+// order gives or lifts an order.
+func (w *work) order(ctx context.Context, s Scope, code string) Result {
+	if err := w.ledger.Order(ctx, s, Order{Code: code}); err != nil {
+		return w.ledgerDown(err)
+	}
+	return Result{Code: codeDone, Report: map[string]string{"scope": string(s), "order": code}}
+}
+
+// goOn lifts a pause. A cancellation is final.
+func (w *work) goOn(ctx context.Context, s Scope, op events.Operation, m Message) Result {
+	report, err := w.status(ctx, op, m)
+	if err != nil {
+		return w.ledgerDown(err)
+	}
+	inForce := report.orders()
+	if slices.Contains(inForce, CodeCancelled) {
+		return Result{Code: CodeCancelled, Message: "it was cancelled, which is final: send new requests", Report: report}
+	}
+	return w.order(ctx, s, "")
+}
+
+func (r StatusReport) orders() []string {
+	if r.History != nil {
+		return r.History.Orders
+	}
+	return r.Progress.Orders
+}
+
+func (w *work) status(ctx context.Context, op events.Operation, m Message) (r StatusReport, err error) {
+	if op.MsgID != "" {
+		history, err := w.ledger.History(ctx, m)
+		return StatusReport{History: &history}, err
+	}
+	p, err := w.ledger.Progress(ctx, op.OperationID)
+	if err != nil {
+		return r, err
+	}
+	r.Progress = &p
+	decisions := p.States["decided"] + p.States["emitted"]
+	if took := p.Last.Sub(p.First); decisions > 1 && took >= time.Second {
+		r.Rate = float64(decisions-1) / took.Seconds()
+		open := p.States["waiting"] + p.States["claimed"] + p.States["sending"]
+		r.ETASeconds = int64(float64(open)/r.Rate + 0.5)
+	}
+	if w.Shares != nil {
+		r.Quota = w.Shares(ctx)
+	}
+	return r, nil
+}

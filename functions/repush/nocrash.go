@@ -1,0 +1,5 @@
+//go:build !crash
+
+package main
+
+func instrument(p ports) ports { return p }

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/ons-repush/ons-repush/events"
+	"github.com/ons-repush/ons-repush/functions/internal/config"
+	"github.com/ons-repush/ons-repush/functions/internal/ledger"
+	"github.com/ons-repush/ons-repush/functions/internal/pushing"
+	"github.com/ons-repush/ons-repush/functions/internal/quota"
+	"github.com/ons-repush/ons-repush/functions/internal/redis"
+)
+
+// state is what an invocation leaves to the next: ledger and quotas.
+type state struct {
+	kind            string // memory, file or redis
+	ledger          pushing.Ledger
+	pushes, lookups quota.Store
+	// check says whether the state can be used now, server what it runs on.
+	check  func(context.Context) error
+	server func(context.Context) (any, error)
+	close  func()
+}
+
+// recordMargin is how long the ledger remembers a message beyond its life.
+const recordMargin = 24 * time.Hour
+
+// lookupsQPS is the quota of OnsConsumerGetConnection (source: DOC "API rate
+// quota", 10 calls a second).
+const lookupsQPS = 10
+
+// startPatience is how long the start waits for Redis. One that is away then
+// is met again by the first request.
+const startPatience = 2 * time.Second
+
+// openState opens what REPUSH_STATE names. The error is a problem of the
+// settings, which time does not mend.
+func openState(ctx context.Context, cfg config.Config, getenv func(string) string, log *logger) (*state, error) {
+	retention := max(cfg.Policy.MaxAge, cfg.Policy.GiveUpAfter) + recordMargin
+	s := &state{
+		kind: "memory", check: func(context.Context) error { return nil }, server: func(context.Context) (any, error) { return nil, nil }, close: func() {},
+		pushes: quota.NewMemory(cfg.QPS, nil), lookups: quota.NewMemory(lookupsQPS, nil),
+	}
+	if path, isFile := strings.CutPrefix(cfg.State, "file:"); isFile {
+		file, err := ledger.OpenFile(path, retention, nil)
+		if err != nil {
+			return nil, stateError(err)
+		}
+		s.kind, s.ledger, s.check, s.close = "file", file, file.Check, func() { _ = file.Close() }
+		return s, nil
+	}
+	if cfg.State == "memory" {
+		s.ledger = ledger.NewMemory(retention, nil)
+		return s, nil
+	}
+	client, err := redis.Open(cfg.State)
+	if err != nil {
+		return nil, stateError(err)
+	}
+	quotaOf := func(api string, qps float64) quota.Store {
+		return quota.NewRedis(client, account(cfg, getenv)+"/"+cfg.Region+"/"+api, qps)
+	}
+	s.kind, s.ledger, s.check, s.close = "redis", ledger.NewRedis(client, retention), client.Check, func() { _ = client.Close() }
+	s.server = func(ctx context.Context) (any, error) { return client.Info(ctx) }
+	s.pushes, s.lookups = quotaOf("OnsMessagePush", cfg.QPS), quotaOf("OnsConsumerGetConnection", lookupsQPS)
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	if err := client.Check(ctx); err != nil {
+		if neverRight(err) {
+			s.close()
+			return nil, stateError(err)
+		}
+		log.event("the state cannot be used yet; requests are given back until it can", err, nil)
+	}
+	return s, nil
+}
+
+// neverRight reports whether an error of Redis is one of the settings: those of
+// the server or ours.
+func neverRight(err error) bool {
+	var e *pushing.Error
+	return errors.As(err, &e) && (e.Code == redis.StateEvicting || e.Code == redis.StateTooOld || e.Code == redis.StateDenied)
+}
+
+func stateError(err error) error {
+	return &config.Error{Problems: []string{"REPUSH_STATE: " + err.Error()}}
+}
+
+var inInstance = regexp.MustCompile(`^MQ_INST_(\d+)_`)
+
+// account is whose quota is used: the function's own, else that in the first
+// instance id of the allow-list that has one (source: instance ids are
+// MQ_INST_<account>_<suffix>), else one name for all.
+func account(cfg config.Config, getenv func(string) string) string {
+	for _, instance := range cfg.Policy.Allow.Instances() {
+		if found := inInstance.FindStringSubmatch(instance); found != nil {
+			return cmp.Or(getenv("FC_ACCOUNT_ID"), found[1])
+		}
+	}
+	return cmp.Or(getenv("FC_ACCOUNT_ID"), "default")
+}
+
+// tick is the event with which a process that has no timer sweeps; nil where
+// nothing is parked.
+func (s *state) tick() []byte {
+	if !s.ledger.Durable() {
+		return nil
+	}
+	tick, _ := json.Marshal(events.Event{ID: "tick", Source: events.SourceRepush, Type: events.TypeSweepRequested}) // cannot fail
+	return tick
+}
+
+// shares is how the quota of pushes is used.
+func (s *state) shares(ctx context.Context) any {
+	shares, err := s.pushes.Shares(ctx)
+	if err != nil {
+		return map[string]string{"error": err.Error()}
+	}
+	return shares
+}
+
+// describe is what an operator may know of this process: no secret, no address.
+func describe(ctx context.Context, environ []string, s *state) any {
+	version, commit := build()
+	about := map[string]any{"kind": s.kind, "durable": s.ledger.Durable(), "ok": true}
+	server, err := s.server(ctx)
+	if err = cmp.Or(s.check(ctx), err); err != nil {
+		about["ok"], about["error"] = false, err.Error()
+	} else if server != nil {
+		about["server"] = server
+	}
+	return map[string]any{"version": version, "commit": commit, "settings": config.Describe(environ), "state": about}
+}
