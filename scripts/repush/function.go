@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,94 +12,102 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/ons-repush/ons-repush/infra/local/fcd"
 )
-
-const modulePath = "github.com/ons-repush/ons-repush"
 
 // buildFunction compiles functions/repush into dir and returns the path of the
 // binary. It needs the source: the folder of the module or one below it.
 func buildFunction(ctx context.Context, dir string) (string, error) {
-	root, err := moduleRoot()
-	if err != nil {
-		return "", err
-	}
 	binary := filepath.Join(dir, "repush")
 	// lambda.norpc leaves out net/rpc, a third of the binary.
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", "lambda.norpc", "-o", binary, "./functions/repush")
-	cmd.Dir = root
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", "lambda.norpc", "-o", binary, "github.com/ons-repush/ons-repush/functions/repush")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the function: %w\n%s", err, out)
+		return "", fmt.Errorf("build the function (run this inside a clone of ons-repush, or name a built function with --bin): %w\n%s", err, out)
 	}
 	return binary, nil
 }
 
-// moduleRoot looks for the module upwards from the working folder.
-func moduleRoot() (string, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for {
-		mod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
-		if err == nil && bytes.HasPrefix(mod, []byte("module "+modulePath+"\n")) {
-			return dir, nil
-		}
-		parent := filepath.Dir(dir)
-		if parent == dir {
-			return "", errors.New("the function's source is not here: run this inside a clone of ons-repush, or name a built function with --bin")
-		}
-		dir = parent
-	}
+// functionFlags are those of a command that runs the function and ends.
+type functionFlags struct {
+	bin        string
+	json, logs bool
 }
 
-// builtFunction is bin, or a fresh build, which cleanup removes.
-func builtFunction(ctx context.Context, bin string, say func(format string, args ...any)) (binary string, cleanup func(), err error) {
-	if bin != "" {
-		return bin, func() {}, nil
-	}
-	dir, err := os.MkdirTemp("", "repush-")
-	if err != nil {
-		return "", nil, err
-	}
-	cleanup = func() { _ = os.RemoveAll(dir) }
-	say("building the function (the first time takes a minute) …")
-	began := time.Now()
-	built := make(chan struct{})
-	defer close(built)
-	go func() {
-		for tick := time.NewTicker(5 * time.Second); ; {
-			select {
-			case <-tick.C:
-				say("still building, %.0f s …", time.Since(began).Seconds())
-			case <-built:
-				tick.Stop()
-				return
-			}
-		}
-	}()
-	if binary, err = buildFunction(ctx, dir); err != nil {
-		cleanup()
-	}
-	return binary, cleanup, err
+func (o *functionFlags) add(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&o.bin, "bin", "", "a built function instead of the source")
+	f.BoolVar(&o.json, "json", false, "print one JSON object")
+	f.BoolVar(&o.logs, "logs", false, "show the function's log")
 }
 
-// shown is where the function's log goes.
-func shown(logs bool, to io.Writer) io.Writer {
-	if logs {
-		return to
+// log is where the function's log goes.
+func (o functionFlags) log(shown io.Writer) io.Writer {
+	if o.logs {
+		return shown
 	}
 	return io.Discard
 }
 
-// httpFunction is the function binary as a plain HTTP server on loopback.
+// settingsProblem finds one in a log that fcd quotes.
+var settingsProblem = regexp.MustCompile(`REPUSH_\w+: (?:[^\\]|\\\\\\")*`)
+
+// startError leaves of the log what is wrong with the settings.
+func startError(err error) error {
+	if problems := settingsProblem.FindAllString(err.Error(), -1); problems != nil {
+		return errors.New("the function did not start: " + strings.Join(problems, "; "))
+	}
+	return err
+}
+
+// notes writes lines for people.
+func notes(to io.Writer) func(format string, args ...any) {
+	return func(format string, args ...any) { fmt.Fprintf(to, format+"\n", args...) }
+}
+
+// prepared is a function to run, and a folder of this run alone.
+type prepared struct{ binary, dir string }
+
+// prepare takes bin, or builds the function.
+func prepare(ctx context.Context, bin string, say func(format string, args ...any)) (p prepared, err error) {
+	if p.dir, err = os.MkdirTemp("", "repush-"); err != nil || bin != "" {
+		p.binary = bin
+		return p, err
+	}
+	say("building the function (the first time takes a minute) …")
+	defer time.AfterFunc(10*time.Second, func() { say("still building …") }).Stop()
+	if p.binary, err = buildFunction(ctx, p.dir); err != nil {
+		p.remove()
+	}
+	return p, err
+}
+
+func (p prepared) remove() { _ = os.RemoveAll(p.dir) }
+
+// state is the setting for a ledger that lasts as long as the run.
+func (p prepared) state() string { return "REPUSH_STATE=file:" + filepath.Join(p.dir, "ledger") }
+
+// pause reports whether d has passed before ctx ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// httpFunction is the function binary as a plain HTTP server on loopback. stop
+// ends it: first politely, so that pushes in flight are recorded.
 type httpFunction struct {
 	URL  string
-	cmd  *exec.Cmd
+	stop func()
 	done chan error
 }
 
@@ -110,27 +119,29 @@ func startHTTP(ctx context.Context, binary string, env []string, stdout, stderr 
 	}
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	_ = l.Close() // the function takes the port over
-	f := &httpFunction{URL: "http://127.0.0.1:" + port, cmd: exec.Command(binary), done: make(chan error, 1)}
-	f.cmd.Env, f.cmd.Stdout, f.cmd.Stderr = append(env, "PORT="+port), stdout, stderr
-	if err := f.cmd.Start(); err != nil {
+	lifetime, end := context.WithCancel(context.WithoutCancel(ctx))
+	cmd := exec.CommandContext(lifetime, binary)
+	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = append(env, "PORT="+port), stdout, stderr, 25*time.Second
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	if err := cmd.Start(); err != nil {
+		end()
 		return nil, fmt.Errorf("start the function: %w", err)
 	}
-	go func() { f.done <- f.cmd.Wait() }()
-	for tick := time.NewTicker(20 * time.Millisecond); ; {
-		select {
-		case err := <-f.done:
-			return nil, fmt.Errorf("the function ended at its start: %v", err)
-		case <-ctx.Done():
-			f.stop()
-			return nil, ctx.Err()
-		case <-tick.C:
-			if resp, err := http.Get(f.URL + "/healthz"); err == nil {
-				_ = resp.Body.Close()
-				tick.Stop()
-				return f, nil
-			}
+	f := &httpFunction{URL: "http://127.0.0.1:" + port, done: make(chan error, 1)}
+	f.stop = func() { end(); f.done <- <-f.done }
+	go func() { f.done <- cmd.Wait() }()
+	for pause(ctx, 20*time.Millisecond) {
+		if len(f.done) > 0 {
+			end()
+			return nil, fmt.Errorf("the function ended at its start (--logs shows why): %v", <-f.done)
+		}
+		if resp, err := http.Get(f.URL + "/healthz"); err == nil {
+			_ = resp.Body.Close()
+			return f, nil
 		}
 	}
+	f.stop()
+	return nil, ctx.Err()
 }
 
 // post sends one payload, whatever it is.
@@ -140,29 +151,17 @@ func (f *httpFunction) post(ctx context.Context, payload []byte) (fcd.Response, 
 		return fcd.Response{}, err
 	}
 	req.Header.Set("Content-Type", "application/json") // the function looks at the bytes
-	began := time.Now()
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return fcd.Response{}, err
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 32<<20))
-	r := fcd.Response{Payload: body, Status: resp.StatusCode, Header: resp.Header, Duration: time.Since(began)}
+	r := fcd.Response{Payload: body, Status: resp.StatusCode}
 	if resp.StatusCode != http.StatusOK {
 		r.FunctionError = resp.Status
 	}
 	return r, err
-}
-
-// stop ends the process: first politely, so that pushes in flight are recorded.
-func (f *httpFunction) stop() {
-	_ = f.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-f.done:
-	case <-time.After(25 * time.Second):
-		_ = f.cmd.Process.Kill()
-		<-f.done
-	}
 }
 
 // operatorEnv is what a function on this machine inherits: settings,
@@ -179,4 +178,35 @@ func operatorEnv(environ []string) []string {
 		}
 	}
 	return env
+}
+
+// stateSetting is REPUSH_STATE by the flag --state, the environment or default; a
+// path absolute, for the function runs elsewhere. Only the default's folder is
+// made: where another is missing, so is a ledger that should be there.
+func stateSetting(flag, byDefault string) (string, error) {
+	named := cmp.Or(flag, os.Getenv("REPUSH_STATE"))
+	path := strings.TrimPrefix(cmp.Or(named, byDefault), "file:")
+	isURL := strings.Contains(path, "://")
+	switch {
+	case path == "memory", isURL && flag == "":
+		return path, nil
+	case path == "", isURL:
+		return "", usage(errors.New("--state: must be a file, or memory; Redis is for REPUSH_STATE alone"))
+	}
+	path, err := filepath.Abs(path)
+	if err == nil && named == "" {
+		err = os.MkdirAll(filepath.Dir(path), 0o700)
+	}
+	return "file:" + path, err
+}
+
+// defaultLedger is the operator's own (source: XDG Base Directory
+// Specification); empty without a home folder.
+func defaultLedger() string {
+	for _, dir := range []string{os.Getenv("XDG_STATE_HOME"), filepath.Join(os.Getenv("HOME"), ".local", "state")} {
+		if filepath.IsAbs(dir) {
+			return filepath.Join(dir, "ons-repush", "ledger")
+		}
+	}
+	return ""
 }

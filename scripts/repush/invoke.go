@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,9 +18,9 @@ import (
 )
 
 type invokeOptions struct {
-	runtime, ons, data, bin string
-	timeout                 time.Duration
-	json, logs              bool
+	functionFlags
+	runtime, ons, data, state string
+	timeout                   time.Duration
 }
 
 func newInvoke() *cobra.Command {
@@ -31,8 +33,14 @@ platform would, and print the answer and the result events.
 
 Without --ons the event meets the embedded stand-in of the ONS OpenAPI, with the
 sample data or those of --data. With --ons URL it meets that endpoint, and the
-settings (REPUSH_…) and credentials (ALIBABA_CLOUD_…) of this environment hold.`,
+settings (REPUSH_…) and credentials (ALIBABA_CLOUD_…) of this environment hold.
+
+The ledger is that of this run, in memory, unless --state (or, with --ons,
+REPUSH_STATE) names a file. FILE may be a control event, a sweep or an operation:
+the answer has its report.`,
 		Example: `  repush invoke events/samples/valid/repush-message-requested.minimal.json
+  repush invoke events/samples/valid/repush-sweep-requested.minimal.json --state ledger
+  repush invoke events/samples/valid/repush-operation-requested.status.json --state ledger
   repush invoke event.json --runtime lambda --json
   REPUSH_REGION=cn-hangzhou REPUSH_ALLOW='MQ_INST_1_x/GID_x/orders' \
     repush invoke event.json --ons https://ons.cn-hangzhou.aliyuncs.com`,
@@ -49,10 +57,9 @@ settings (REPUSH_…) and credentials (ALIBABA_CLOUD_…) of this environment ho
 	f.StringVar(&o.runtime, "runtime", "fc", "runtime: fc (go1), fc-custom, http or lambda")
 	f.StringVar(&o.ons, "ons", "", "ONS OpenAPI endpoint; empty means the embedded stand-in")
 	f.StringVar(&o.data, "data", "", "data file of the embedded stand-in")
-	f.StringVar(&o.bin, "bin", "", "a built function instead of the source")
+	f.StringVar(&o.state, "state", "", "file of a ledger that lasts; memory for none")
 	f.DurationVar(&o.timeout, "timeout", time.Minute, "the function's time-out")
-	f.BoolVar(&o.json, "json", false, "print one JSON object")
-	f.BoolVar(&o.logs, "logs", false, "show the function's log")
+	o.add(cmd)
 	return cmd
 }
 
@@ -60,16 +67,15 @@ settings (REPUSH_…) and credentials (ALIBABA_CLOUD_…) of this environment ho
 const maxPayload = 32 << 20
 
 func readFile(name string, stdin io.Reader) ([]byte, error) {
-	in := stdin
 	if name != "-" {
 		file, err := os.Open(name)
 		if err != nil {
 			return nil, err
 		}
 		defer file.Close()
-		in = file
+		stdin = file
 	}
-	payload, err := io.ReadAll(io.LimitReader(in, maxPayload+1))
+	payload, err := io.ReadAll(io.LimitReader(stdin, maxPayload+1))
 	if err == nil && len(payload) > maxPayload {
 		err = fmt.Errorf("%s: larger than %d bytes", name, maxPayload)
 	}
@@ -89,30 +95,34 @@ func (o invokeOptions) run(cmd *cobra.Command, payload []byte) error {
 	if o.runtime == "fc-custom" && o.ons != "" {
 		return errors.New("--runtime fc-custom is for the stand-in only: a custom runtime listens on all interfaces and trusts whoever speaks like the platform; use fc, http or lambda with --ons")
 	}
-	say := func(format string, args ...any) { fmt.Fprintf(cmd.ErrOrStderr(), format+"\n", args...) }
-	binary, cleanup, err := builtFunction(cmd.Context(), o.bin, say)
+	if o.ons == "" {
+		o.state = cmp.Or(o.state, "memory")
+	}
+	state, err := stateSetting(o.state, "memory")
 	if err != nil {
 		return err
 	}
-	defer cleanup()
-	env := operatorEnv(os.Environ())
+	f, err := prepare(cmd.Context(), o.bin, notes(cmd.ErrOrStderr()))
+	if err != nil {
+		return err
+	}
+	defer f.remove()
+	env := append(operatorEnv(os.Environ()), "REPUSH_ONS_ENDPOINT="+o.ons, "REPUSH_STATE="+state)
 	var api *standIn
 	if o.ons == "" {
 		if api, err = startStandIn("127.0.0.1:0", o.data); err != nil {
 			return err
 		}
 		defer api.Close()
-		env = append([]string{"PATH=" + os.Getenv("PATH")}, api.env()...)
-	} else {
-		env = append(env, "REPUSH_ONS_ENDPOINT="+o.ons)
+		env = append(api.env(), "REPUSH_STATE="+state)
 	}
-	collected := newResults(func(events.Event, events.Completed) {})
-	response, err := o.invoke(cmd.Context(), binary, env, payload, collected, shown(o.logs, cmd.ErrOrStderr()))
+	collected := new(results)
+	response, err := o.invoke(cmd.Context(), f.binary, env, payload, collected, o.log(cmd.ErrOrStderr()))
 	if err != nil {
 		return err
 	}
 	all, completed := collected.all()
-	done := invocation{Answer: asJSON(response.Payload), FunctionError: response.FunctionError, Results: append([]events.Event{}, all...)}
+	done := invocationOf(response, all)
 	if api != nil {
 		total := api.Deliveries().Total
 		done.Deliveries = &total
@@ -140,7 +150,7 @@ func (o invokeOptions) invoke(ctx context.Context, binary string, env []string, 
 	}
 	f, err := fcd.Start(ctx, fcd.Options{Binary: binary, Runtime: runtime, Env: env, Timeout: o.timeout, Stdout: stdout, Stderr: logs})
 	if err != nil {
-		return fcd.Response{}, err
+		return fcd.Response{}, startError(err)
 	}
 	response, err := f.Invoke(ctx, payload)
 	return response, errors.Join(err, f.Stop(context.WithoutCancel(ctx)))
@@ -148,15 +158,48 @@ func (o invokeOptions) invoke(ctx context.Context, binary string, env []string, 
 
 // verdict is the exit status in words: failed, partial or well.
 func verdict(response fcd.Response, completed []events.Completed) error {
-	if response.FunctionError != "" {
-		return errPartial
+	said := read(response.Payload)
+	bad := response.FunctionError != "" || said.Deferred > 0
+	for _, r := range said.Results {
+		bad = bad || !endedWell(r.Outcome)
 	}
 	for _, c := range completed {
-		if c.Outcome != events.Pushed && c.Outcome != events.Duplicate && c.Outcome != events.Simulated {
-			return errPartial
-		}
+		bad = bad || !endedWell(c.Outcome)
+	}
+	if bad {
+		return errPartial
 	}
 	return nil
+}
+
+// returned is what the function returns, as far as it can be read. What is not
+// decided has no outcome, nor has a control event, which has a report.
+type returned struct {
+	Results []struct {
+		EventID, Code, Message string
+		Outcome                events.Outcome
+		Report                 json.RawMessage
+	}
+	Deferred     int
+	ErrorMessage string
+}
+
+func read(answer []byte) (r returned) {
+	_ = json.Unmarshal(answer, &r) // what cannot be read says nothing
+	return r
+}
+
+// reason is what a function says that failed, or of the first result.
+func (r returned) reason() string {
+	if r.ErrorMessage == "" && len(r.Results) > 0 {
+		return strings.Trim(r.Results[0].Code+": "+r.Results[0].Message, ": ")
+	}
+	return r.ErrorMessage
+}
+
+// endedWell reports that an outcome, if there is one, leaves nothing to do.
+func endedWell(o events.Outcome) bool {
+	return o == "" || o == events.Pushed || o == events.Duplicate || o == events.Simulated
 }
 
 // asJSON keeps an answer that is no JSON printable.
@@ -176,26 +219,28 @@ func indented(out io.Writer) *json.Encoder {
 	return enc
 }
 
+func invocationOf(response fcd.Response, results []events.Event) invocation {
+	return invocation{Answer: asJSON(response.Payload), FunctionError: response.FunctionError, Results: append([]events.Event{}, results...)}
+}
+
 func (i invocation) print(out io.Writer, asObject bool) error {
 	enc := indented(out)
 	if asObject {
 		return enc.Encode(i)
 	}
-	fmt.Fprintln(out, "answer:")
-	if err := enc.Encode(i.Answer); err != nil {
-		return err
+	show := func(title string, v any) error {
+		_, err := fmt.Fprintln(out, title)
+		return cmp.Or(err, enc.Encode(v))
 	}
+	err := show("answer:", i.Answer)
 	if i.FunctionError != "" {
 		fmt.Fprintf(out, "the function gave the event back: %s\n", i.FunctionError)
 	}
 	for _, e := range i.Results {
-		fmt.Fprintln(out, "result event:")
-		if err := enc.Encode(e); err != nil {
-			return err
-		}
+		err = cmp.Or(err, show("result event:", e))
 	}
 	if i.Deliveries != nil {
 		fmt.Fprintf(out, "deliveries counted by the stand-in: %d\n", *i.Deliveries)
 	}
-	return nil
+	return err
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -25,7 +26,14 @@ var function = sync.OnceValues(func() (string, error) {
 	return buildFunction(context.Background(), dir)
 })
 
+// asCommand makes this test binary the command itself, for tests that kill it.
+const asCommand = "ONS_REPUSH_TEST_AS_COMMAND"
+
 func TestMain(m *testing.M) {
+	if os.Getenv(asCommand) != "" {
+		_ = os.Unsetenv(asCommand)
+		main()
+	}
 	status := m.Run()
 	if path, err := function(); err == nil {
 		_ = os.RemoveAll(filepath.Dir(path))
@@ -106,17 +114,87 @@ func TestDemoForPeople(t *testing.T) {
 	}
 }
 
-// TestDemoCrash: killed half-way, everything is still answered; only what was
-// in flight at the kill may have been delivered twice.
+// TestDemoCrash: killed half-way, each of the 25 has one result, as scripted or,
+// if it was under way, unknown; the stand-in counts no message twice. 45 s are
+// allowed.
 func TestDemoCrash(t *testing.T) {
 	t.Parallel()
+	began := time.Now()
 	status, stdout, stderr := repush(t.Context(), "", "demo", "--crash", "--json", "--bin", built(t))
 	var report demoReport
 	if err := json.Unmarshal([]byte(stdout), &report); err != nil {
 		t.Fatalf("status %d, %v in %s\n%s", status, err, stdout, stderr)
 	}
-	if status != exitDone || !report.AsExpected || !strings.Contains(stderr, "SIGKILL") {
-		t.Errorf("status %d, as expected %v, twice %v\n%s", status, report.AsExpected, report.Twice, stderr)
+	if status != exitDone || !report.AsExpected || !strings.Contains(stderr, "SIGKILL") || report.InFlight == 0 || time.Since(began) > 45*time.Second {
+		t.Errorf("status %d, as expected %v, twice %v, %d under way, %s\n%s", status, report.AsExpected, report.Twice, report.InFlight, time.Since(began), stderr)
+	}
+	requests := make(map[string]bool)
+	for _, e := range report.Results {
+		var c events.Completed
+		if err := json.Unmarshal(e.Data, &c); err != nil || !c.Durable || requests[c.Request.ID] {
+			t.Errorf("%v, or a second result, or not durable: %+v", err, c)
+		}
+		requests[c.Request.ID] = true
+	}
+	deliveries := 0
+	for _, row := range report.Rows {
+		deliveries += row.Deliveries
+	}
+	if len(requests) != 25 || deliveries > 23 || len(report.Twice) != 0 {
+		t.Errorf("%d results, %d deliveries, twice: %v", len(requests), deliveries, report.Twice)
+	}
+}
+
+// TestDemoReport: what is not as promised is seen as such.
+func TestDemoReport(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		outcome  events.Outcome
+		inFlight bool
+		results  int
+		twice    bool
+		want     bool
+	}{
+		"pushed":                    {outcome: events.Pushed, results: 1, want: true},
+		"unknown":                   {outcome: events.Unknown, results: 1},
+		"unknown after the kill":    {outcome: events.Unknown, inFlight: true, results: 1, want: true},
+		"failed after the kill":     {outcome: events.Failed, inFlight: true, results: 1},
+		"no result":                 {results: 0},
+		"two results":               {outcome: events.Pushed, results: 2},
+		"delivered twice":           {outcome: events.Pushed, results: 1, twice: true},
+		"twice although it crashed": {outcome: events.Unknown, inFlight: true, results: 1, twice: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			api, err := startStandIn("127.0.0.1:0", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer api.Close()
+			asks, err := scenario(api.data, time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			d := &demo{api: api, asks: asks[:1], results: new(results), inFlight: map[string]bool{}}
+			if test.inFlight {
+				d.inFlight[asks[0].event.ID] = true
+			}
+			for i := range test.results {
+				data, _ := json.Marshal(map[string]any{"outcome": test.outcome, "request": map[string]string{"id": asks[0].event.ID}})
+				line, err := json.Marshal(events.Event{ID: fmt.Sprint(i), Source: "s", Type: events.TypeMessageCompleted, Data: data})
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, _ = d.results.Write(append(line, '\n'))
+			}
+			deliveries := map[string]int{asks[0].data.MsgID: 1}
+			if test.twice {
+				deliveries[asks[0].data.MsgID] = 2
+			}
+			if got := d.report(deliveries); got.AsExpected != test.want {
+				t.Errorf("as expected: %v, want %v: %+v", got.AsExpected, test.want, got)
+			}
+		})
 	}
 }
 
@@ -140,6 +218,50 @@ func TestInvoke(t *testing.T) {
 				t.Errorf("status %d: %s\n%s", status, stdout, stderr)
 			}
 		})
+	}
+}
+
+// TestInvokeWithALedger: with --state the next invocation knows the last, and the
+// control events report on it.
+func TestInvokeWithALedger(t *testing.T) {
+	t.Parallel()
+	offline := strings.NewReplacer("4711", "4712", stuckMessage, "C000021112CD18B4AAC26E1A0B5E0002", `"reason"`, `"clientId":"192.0.2.99@1","reason"`).Replace(sampleEvent)
+	control := func(name string) string {
+		raw, err := os.ReadFile("../../events/samples/valid/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(raw)
+	}
+	state := filepath.Join(t.TempDir(), "ledger")
+	for _, step := range []struct {
+		event      string
+		args       []string
+		status     int
+		deliveries int
+		says       string
+	}{
+		{sampleEvent, nil, exitDone, 1, `"outcome": "pushed"`},
+		{sampleEvent, []string{"--state", "memory"}, exitDone, 1, `"outcome": "pushed"`},
+		{sampleEvent, []string{"--state", state}, exitDone, 1, `"durable": true`},
+		{sampleEvent, []string{"--state", state, "--runtime", "lambda"}, exitDone, 0, `"outcome": "duplicate"`},
+		{offline, []string{"--state", state}, exitPartial, 0, `"deferred": 1`},
+		{control("repush-operation-requested.status.json"), []string{"--state", state}, exitDone, 0, `"waiting": 1`},
+		{control("repush-sweep-requested.minimal.json"), []string{"--state", state, "--runtime", "http"}, exitDone, 0, `"open": 1`},
+		{control("repush-sweep-requested.minimal.json"), nil, exitDone, 0, `"open": 0`},
+		{sampleEvent, []string{"--state", t.TempDir() + "/none/ledger"}, exitFailed, 0, "the function did not start: REPUSH_STATE: open the ledger file: no such file or directory"},
+		{sampleEvent, []string{"--state", "redis://127.0.0.1"}, exitUsage, 0, "--state: must be a file"},
+	} {
+		status, stdout, stderr := repush(t.Context(), step.event, append([]string{"invoke", "-", "--json", "--bin", built(t)}, step.args...)...)
+		var got invocation
+		_ = json.Unmarshal([]byte(stdout), &got)
+		deliveries := 0
+		if got.Deliveries != nil {
+			deliveries = *got.Deliveries
+		}
+		if status != step.status || deliveries != step.deliveries || !strings.Contains(stdout+stderr, step.says) {
+			t.Errorf("%v: status %d, want %d and %q\n%s\n%s", step.args, status, step.status, step.says, stdout, stderr)
+		}
 	}
 }
 
@@ -196,18 +318,32 @@ func TestUp(t *testing.T) {
 		return ""
 	}
 	push, count := line("push a message"), line("what reached consumers")
-	url, rest, _ := strings.Cut(strings.TrimPrefix(push, "curl "), " ")
-	_, data, _ := strings.Cut(rest, "-d '")
-	resp, err := http.Post(url, "application/json", strings.NewReader(strings.TrimSuffix(data, "'")))
-	if err != nil {
-		t.Fatal(err)
+	post := func(command, old, new string) string {
+		t.Helper()
+		url, rest, _ := strings.Cut(strings.TrimPrefix(command, "curl "), " ")
+		_, data, _ := strings.Cut(rest, "-d '")
+		data = strings.Replace(strings.TrimSuffix(data, "'"), old, new, 1)
+		resp, err := http.Post(url, "application/json", strings.NewReader(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, _ := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			t.Errorf("%s: %s", resp.Status, answer)
+		}
+		return string(answer)
 	}
-	answer, _ := io.ReadAll(resp.Body)
-	_ = resp.Body.Close()
-	if resp.StatusCode != http.StatusOK || !strings.Contains(string(answer), `"pushed"`) {
-		t.Errorf("%s: %s", resp.Status, answer)
+	if answer := post(push, "", ""); !strings.Contains(answer, `"pushed"`) {
+		t.Errorf("answer: %s", answer)
 	}
-	resp, err = http.Get(strings.TrimPrefix(count, "curl "))
+	if answer := post(push, `"reason"`, `"clientId":"192.0.2.99@1","generation":2,"reason"`); !strings.Contains(answer, `"deferred":1`) {
+		t.Errorf("nobody to push to: %s", answer)
+	}
+	if answer := post(line("finish what waits"), "", ""); !strings.Contains(answer, `"left":{"due":0,"open":1}`) {
+		t.Errorf("sweep: %s", answer)
+	}
+	resp, err := http.Get(strings.TrimPrefix(count, "curl "))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,23 +358,12 @@ func TestUp(t *testing.T) {
 	}
 }
 
-func TestFindsTheSourceOrSaysHow(t *testing.T) {
-	if root, err := moduleRoot(); err != nil || filepath.Base(filepath.Dir(mustAbs(t, "."))) != "scripts" || root != filepath.Dir(filepath.Dir(mustAbs(t, "."))) {
-		t.Errorf("root = %q, %v", root, err)
-	}
+// TestBuildsOnlyFromTheSource: outside the clone it says how to go on.
+func TestBuildsOnlyFromTheSource(t *testing.T) {
 	t.Chdir(t.TempDir())
-	if _, err := moduleRoot(); err == nil || !strings.Contains(err.Error(), "--bin") {
+	if _, err := buildFunction(t.Context(), t.TempDir()); err == nil || !strings.Contains(err.Error(), "--bin") {
 		t.Errorf("outside the clone: %v", err)
 	}
-}
-
-func mustAbs(t *testing.T, path string) string {
-	t.Helper()
-	abs, err := filepath.Abs(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return abs
 }
 
 // TestOnsdSaysWhereItIs: the one line of JSON is there before anybody asks.
@@ -286,5 +411,49 @@ func TestExamplesNameFilesThatExist(t *testing.T) {
 	}
 	if found == 0 {
 		t.Error("no example names a file")
+	}
+}
+
+// TestExamplesRun: the examples of push and invoke do what the help says, typed as
+// they stand, but for the endpoint, the function and the folder of the ledger.
+func TestExamplesRun(t *testing.T) {
+	api := withAPI(t)
+	found := 0
+	for _, cmd := range newRoot().Commands() {
+		if cmd.Name() != "push" && cmd.Name() != "invoke" {
+			continue
+		}
+		for example := range strings.SplitSeq(strings.ReplaceAll(cmd.Example, "\\\n", ""), "\n") {
+			line, typed := strings.CutPrefix(strings.TrimSpace(example), "repush ")
+			if !typed || strings.Contains(line, "event.json") {
+				continue
+			}
+			found++
+			var args []string
+			for i, quoted := range strings.Split(line, `"`) {
+				if i%2 == 1 {
+					args = append(args, quoted)
+				} else {
+					args = append(args, strings.Fields(quoted)...)
+				}
+			}
+			for i := range args {
+				if args[i] == "ledger" {
+					args[i] = filepath.Join(os.Getenv("HOME"), "ledger")
+				} else if strings.HasPrefix(args[i], "events/") {
+					args[i] = "../../" + args[i]
+				}
+			}
+			if args = append(args, "--bin", built(t)); cmd.Name() == "push" {
+				args = append(args, "--ons", api.URL)
+			}
+			status, stdout, stderr := repush(t.Context(), "", args...)
+			if status != exitDone && !strings.Contains(line, "requested.minimal") { // which is about nobody's message
+				t.Errorf("%s: status %d\n%s\n%s", line, status, stdout, stderr)
+			}
+		}
+	}
+	if found < 5 {
+		t.Errorf("only %d examples were found", found)
 	}
 }

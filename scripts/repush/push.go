@@ -3,11 +3,13 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,9 +21,9 @@ import (
 )
 
 type pushOptions struct {
-	region, ons, bin string
-	timeout          time.Duration
-	json, logs       bool
+	functionFlags
+	region, ons, state string
+	timeout            time.Duration
 }
 
 func newPush() *cobra.Command {
@@ -38,28 +40,32 @@ ALIBABA_CLOUD_SECURITY_TOKEN), else from the profile of the Alibaba Cloud CLI
 The REPUSH_… settings of this environment hold; without REPUSH_ALLOW the run may
 push the one instance, group and topic named and nothing else.
 
-The ledger is that of this one run, in memory: it does not know what was pushed
-before, and the same command twice pushes twice. The id of the request follows
-from the flags, so a ledger that lasts will take the second for the first.`,
+The ledger is a file that lasts (see --state), for one command at a time. The same
+command twice pushes once: the second answers duplicate. --again pushes once more
+on purpose, as the generation that the ledger says is next. What failed or was not
+decided may be asked for again by the same command, and is never pushed later by
+itself. A push that was interrupted ends as unknown.`,
 		Example: `  repush push --instance MQ_INST_1380156306793859_BbXbx0Y4 --topic orders \
     --group GID_billing --msg C000021112CD18B4AAC26E1A0B570001 \
-    --reason "consumer was down over night" --region cn-hangzhou --dry-run`,
+    --reason "consumer was down over night" --region cn-hangzhou --dry-run
+  repush push --instance MQ_INST_1380156306793859_BbXbx0Y4 --topic orders \
+    --group GID_billing --msg C000021112CD18B4AAC26E1A0B570001 \
+    --reason "the first copy was lost" --region cn-hangzhou --again`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
 	}
-	addRequestFlags(cmd)
+	addRequestFlags(cmd, "the next one, by the ledger")
 	f := cmd.Flags()
 	f.StringVar(&o.region, "region", "", "region of the instance; empty means REPUSH_REGION")
 	f.StringVar(&o.ons, "ons", "", "another ONS OpenAPI endpoint: https, or http to loopback")
-	f.StringVar(&o.bin, "bin", "", "a built function instead of the source")
+	f.StringVar(&o.state, "state", "", "file of the ledger, or memory for none that lasts; by default REPUSH_STATE,\nelse $XDG_STATE_HOME/ons-repush/ledger or ~/.local/state/ons-repush/ledger")
 	f.DurationVar(&o.timeout, "timeout", time.Minute, "the function's time-out")
-	f.BoolVar(&o.json, "json", false, "print one JSON object")
-	f.BoolVar(&o.logs, "logs", false, "show the function's log")
+	o.add(cmd)
 	return cmd
 }
 
 func (o pushOptions) run(cmd *cobra.Command) error {
-	ctx, say := cmd.Context(), func(format string, args ...any) { fmt.Fprintf(cmd.ErrOrStderr(), format+"\n", args...) }
+	ctx, say := cmd.Context(), notes(cmd.ErrOrStderr())
 	asked, err := requestOf(cmd)
 	if err != nil {
 		return err
@@ -74,8 +80,7 @@ func (o pushOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	event, err := wrap(asked, operator(), time.Now())
-	if err != nil {
+	if o.state, err = stateSetting(o.state, defaultLedger()); err != nil {
 		return err
 	}
 	allow := os.Getenv("REPUSH_ALLOW")
@@ -83,26 +88,79 @@ func (o pushOptions) run(cmd *cobra.Command) error {
 		allow = asked.InstanceID + "/" + asked.GroupID + "/" + asked.Topic
 		say("REPUSH_ALLOW is not set: this run may push %s and nothing else", allow)
 	}
-	if asked.Generation > 0 {
-		say("asking for generation %d; the ledger of this run is in memory and does not know what was pushed before", asked.Generation)
-	}
-	binary, cleanup, err := builtFunction(ctx, o.bin, say)
+	built, err := prepare(ctx, o.bin, say)
 	if err != nil {
 		return err
 	}
-	defer cleanup()
-	return o.push(ctx, binary, o.environment(allow, keys), event, cmd.OutOrStdout(), shown(o.logs, cmd.ErrOrStderr()))
+	defer built.remove()
+	asked.NotAfter = time.Now().Add(o.timeout).UTC() // what is left undecided is never pushed by itself
+	collected := new(results)
+	f, err := fcd.Start(ctx, fcd.Options{
+		Binary: built.binary, Runtime: fcd.FCGo1, Env: o.environment(allow, keys), Timeout: o.timeout, Stdout: collected, Stderr: o.log(cmd.ErrOrStderr()),
+	})
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return errors.New("interrupted: nothing was pushed")
+	case err != nil:
+		return startError(err)
+	}
+	defer f.Kill()
+	if again, _ := cmd.Flags().GetString("again"); again == nextGeneration {
+		if asked.Generation, err = generationAfter(ctx, f, asked); err != nil {
+			return fmt.Errorf("nothing was pushed: --again: %w", err)
+		}
+	}
+	if asked.Generation > 0 {
+		say("asking for generation %d", asked.Generation)
+	}
+	return o.push(ctx, f, collected, asked, cmd.OutOrStdout())
 }
 
-// push hands the event to the function and prints what became of it. The result
-// event counts even when the answer got lost.
-func (o pushOptions) push(ctx context.Context, binary string, env []string, event events.Event, out, logs io.Writer) error {
-	payload, err := json.Marshal(event)
-	if err != nil {
+// generationAfter is the one after the last that was pushed or may have been. One
+// that was begun and has no end is asked for once more, so that nothing is pushed
+// before that one is settled.
+func generationAfter(ctx context.Context, f *fcd.Function, asked events.Requested) (int, error) {
+	data, _ := json.Marshal(events.Operation{ // texts alone: cannot fail
+		Action: events.Status, InstanceID: asked.InstanceID, Topic: asked.Topic, GroupID: asked.GroupID, MsgID: asked.MsgID,
+	})
+	payload, _ := json.Marshal(events.Event{ID: "status", Source: "repush/push", Type: events.TypeOperationRequested, Data: data})
+	response, err := f.Invoke(ctx, payload)
+	said := read(response.Payload)
+	var status struct {
+		History *struct {
+			Requests []struct {
+				Generation int
+				Outcome    events.Outcome
+			}
+		}
+	}
+	if err == nil && len(said.Results) > 0 {
+		_ = json.Unmarshal(said.Results[0].Report, &status) // what cannot be read has no history
+	}
+	if status.History == nil {
+		return 0, cmp.Or(err, errors.New("the ledger does not tell what was pushed before: "+said.reason()))
+	}
+	next := 2
+	for _, past := range status.History.Requests {
+		if past.Outcome.Closes() {
+			next = max(next, past.Generation+1)
+		}
+	}
+	return next, nil
+}
+
+// push hands the request to the function and prints what became of it. The result
+// event counts even when the answer got lost. The id is new every time: the
+// ledger knows the message by its generation, and what failed may be tried again.
+func (o pushOptions) push(ctx context.Context, f *fcd.Function, collected *results, asked events.Requested, out io.Writer) error {
+	event, err := wrap(asked, operator(), time.Now())
+	event.ID = "push-" + rand.Text()
+	payload, failed := json.Marshal(event)
+	if err = cmp.Or(err, failed); err != nil {
 		return err
 	}
-	collected := newResults(func(events.Event, events.Completed) {})
-	response, err := invokeOptions{runtime: "fc", timeout: o.timeout}.invoke(ctx, binary, env, payload, collected, logs)
+	response, err := f.Invoke(ctx, payload)
+	err = errors.Join(err, f.Stop(context.WithoutCancel(ctx)))
 	all, completed := collected.all()
 	switch {
 	case len(all) == 0 && ctx.Err() != nil:
@@ -110,15 +168,14 @@ func (o pushOptions) push(ctx context.Context, binary string, env []string, even
 	case len(all) == 0 && err != nil:
 		return err
 	}
+	if err = verdict(response, completed); len(all) == 0 {
+		err = errPartial
+	}
 	if o.json {
-		err = invocation{Answer: asJSON(response.Payload), FunctionError: response.FunctionError, Results: append([]events.Event{}, all...)}.print(out, true)
-	} else {
-		err = printPushed(out, event.ID, response, completed)
+		return errors.Join(err, invocationOf(response, all).print(out, true))
 	}
-	if len(completed) == 0 {
-		return errors.Join(err, errPartial)
-	}
-	return errors.Join(err, verdict(response, completed))
+	printPushed(out, event.ID, response, completed)
+	return err
 }
 
 // environment is what the function runs with: the operator's settings and the
@@ -128,42 +185,39 @@ func (o pushOptions) environment(allow string, keys sink.Credentials) []string {
 	if !strings.Contains(","+results+",", ",stdout,") {
 		results = strings.TrimSuffix("stdout,"+results, ",")
 	}
-	env := append(operatorEnv(os.Environ()), "REPUSH_ALLOW="+allow, "REPUSH_RESULTS="+results,
+	return append(operatorEnv(os.Environ()), "REPUSH_ALLOW="+allow, "REPUSH_RESULTS="+results, "REPUSH_STATE="+o.state,
+		"REPUSH_REGION="+cmp.Or(o.region, os.Getenv("REPUSH_REGION")), "REPUSH_ONS_ENDPOINT="+cmp.Or(o.ons, os.Getenv("REPUSH_ONS_ENDPOINT")),
 		"ALIBABA_CLOUD_ACCESS_KEY_ID="+keys.AccessKeyID, "ALIBABA_CLOUD_ACCESS_KEY_SECRET="+keys.AccessKeySecret,
 		"ALIBABA_CLOUD_SECURITY_TOKEN="+keys.SecurityToken)
-	if o.region != "" {
-		env = append(env, "REPUSH_REGION="+o.region)
-	}
-	if o.ons != "" {
-		env = append(env, "REPUSH_ONS_ENDPOINT="+o.ons)
-	}
-	return env
 }
 
-func printPushed(out io.Writer, id string, response fcd.Response, completed []events.Completed) error {
-	var c events.Completed
-	switch {
-	case len(completed) > 0:
-		c = completed[0]
-		fmt.Fprintln(out, c.Outcome)
-	case response.FunctionError == "GivenBack": // the function's word for a request that it did not decide
-		fmt.Fprintf(out, "not decided, nothing was pushed: %s\n", reason(response.Payload))
-	default:
-		fmt.Fprintf(out, "no result, the message may have been pushed: %s\n", reason(response.Payload))
+// printPushed shows every result: beside that of the request, the one of a push
+// that was interrupted before.
+func printPushed(out io.Writer, id string, response fcd.Response, completed []events.Completed) {
+	said := read(response.Payload)
+	open := events.Completed{
+		Outcome: "no result, the message may have been pushed", Request: events.RequestRef{ID: id},
+		Message: cmp.Or(said.reason(), "no reason given"), Hint: "the same command tells, once the ledger knows",
 	}
-	for _, line := range [][2]string{
-		{"request", id}, {"code", c.Code}, {"message", c.Message}, {"next", c.Hint}, {"client", c.ClientID}, {"API request", c.RequestID},
-	} {
-		if line[1] != "" {
-			fmt.Fprintf(out, "  %-11s  %s\n", line[0], line[1])
+	undecided := said.Deferred > 0 || response.FunctionError == "GivenBack" // the function's word for what it did not decide
+	decided := slices.ContainsFunc(completed, func(c events.Completed) bool { return c.Request.ID == id })
+	switch {
+	case undecided && decided:
+		open.Outcome, open.Hint = "the result has not reached every sink", ""
+	case undecided:
+		open.Outcome, open.Hint = "not decided, nothing was pushed by this command", "the same command asks again; this request is not pushed later"
+	}
+	if undecided || !decided {
+		completed = append(completed, open)
+	}
+	for _, c := range completed {
+		fmt.Fprintln(out, c.Outcome)
+		for _, line := range [][2]string{
+			{"request", c.Request.ID}, {"code", c.Code}, {"message", c.Message}, {"next", c.Hint}, {"client", c.ClientID}, {"API request", c.RequestID},
+		} {
+			if line[1] != "" {
+				fmt.Fprintf(out, "  %-11s  %s\n", line[0], line[1])
+			}
 		}
 	}
-	return nil
-}
-
-// reason is what a function says that failed.
-func reason(answer []byte) string {
-	var said struct{ ErrorMessage string }
-	_ = json.Unmarshal(answer, &said) // what cannot be read gives none
-	return cmp.Or(said.ErrorMessage, "no reason given")
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os/user"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,21 +27,25 @@ var requestFlags = [...]struct{ flag, field, doc string }{
 	{"stored-at", "storedAt", "when the broker stored it (RFC 3339): what is too old to exist is not tried"},
 }
 
-func addRequestFlags(cmd *cobra.Command) {
+// nextGeneration is what --again says without a number.
+const nextGeneration = "next"
+
+// addRequestFlags declares them; alone says what --again means without a number.
+func addRequestFlags(cmd *cobra.Command, alone string) {
 	f := cmd.Flags()
 	for _, r := range requestFlags {
 		f.String(r.flag, "", r.doc)
 	}
-	f.Int("again", 0, "push once more on purpose, as generation N (written --again=N; --again alone is 2)")
-	f.Lookup("again").NoOptDefVal = "2"
+	f.String("again", "", "push once more on purpose, as generation `N` (written --again=N; --again alone: "+alone+")")
+	f.Lookup("again").NoOptDefVal = nextGeneration
 	f.Bool("dry-run", false, "look everything up and push nothing")
 }
 
 // requestOf reads the flags of a request by the rules of the contract; the error
-// names every flag that breaks one.
+// names every flag that breaks one. The generation of --again alone is 2.
 func requestOf(cmd *cobra.Command) (events.Requested, error) {
 	f := cmd.Flags()
-	again, _ := f.GetInt("again")
+	again, _ := f.GetString("again")
 	dryRun, _ := f.GetBool("dry-run")
 	fields := map[string]any{"priority": events.PriorityHuman, "dryRun": dryRun}
 	flagOf := map[string]string{"generation": "--again"}
@@ -50,16 +55,15 @@ func requestOf(cmd *cobra.Command) (events.Requested, error) {
 			fields[r.field] = text
 		}
 	}
-	if f.Changed("again") {
-		if again == 1 { // the first push is not "again"
-			again = 0
-		}
-		fields["generation"] = again
+	switch generation, _ := strconv.Atoi(again); {
+	case again == nextGeneration:
+		fields["generation"] = 2
+	case generation == 1: // the first push is not "again"
+		fields["generation"] = 0
+	case f.Changed("again"):
+		fields["generation"] = generation
 	}
-	raw, err := json.Marshal(fields)
-	if err != nil {
-		return events.Requested{}, err
-	}
+	raw, _ := json.Marshal(fields) // cannot fail
 	asked, err := events.DecodeRequested(raw)
 	var invalid *events.ValidationError
 	if errors.As(err, &invalid) {
@@ -72,11 +76,8 @@ func requestOf(cmd *cobra.Command) (events.Requested, error) {
 	return asked, err
 }
 
-// wrap makes the event of what by asks for. Its id follows from the request, so
-// that the same command twice is the same request: a ledger that remembers it
-// answers the second without a push, whatever became of the first. Whoever means
-// it differently says so: with --again, or, once the cause of a failure is gone,
-// with another reason.
+// wrap makes the event of what by asks for. Its id follows from the request: sent
+// again it is the same request, unless its generation or reason is another.
 func wrap(asked events.Requested, by string, now time.Time) (events.Event, error) {
 	if asked.RequestedBy == "" {
 		asked.RequestedBy = by

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,6 +17,7 @@ import (
 	"github.com/ons-repush/ons-repush/events"
 	"github.com/ons-repush/ons-repush/events/sink"
 	"github.com/ons-repush/ons-repush/infra/local/fcd"
+	"github.com/ons-repush/ons-repush/infra/local/onsd"
 )
 
 // Messages of the sample data set.
@@ -58,8 +61,8 @@ func TestPush(t *testing.T) {
 		"failed":            {args: askFor(unknownMessage), status: exitPartial, outcome: events.Failed},
 		"unknown":           {args: askFor(cutMessage), status: exitPartial, outcome: events.Unknown, deliveries: 1},
 		"dry run":           {args: askFor(stuckMessage, "--dry-run"), outcome: events.Simulated},
-		"again":             {args: askFor(stuckMessage, "--again"), outcome: events.Pushed, deliveries: 1, says: "generation 2; the ledger of this run is in memory"},
-		"again, the third":  {args: askFor(stuckMessage, "--again=3"), outcome: events.Pushed, deliveries: 1, says: "generation 3;"},
+		"again":             {args: askFor(stuckMessage, "--again"), outcome: events.Pushed, deliveries: 1, says: "asking for generation 2\n"},
+		"again, the third":  {args: askFor(stuckMessage, "--again=3"), outcome: events.Pushed, deliveries: 1, says: "asking for generation 3\n"},
 		"too old":           {args: askFor(stuckMessage, "--stored-at", "2020-01-02T15:04:05+08:00"), status: exitPartial, outcome: events.Expired},
 		"client not online": {args: askFor(stuckMessage, "--client", "192.0.2.99@1"), status: exitPartial},
 		"not allowed":       {args: askFor(stuckMessage), env: []string{"REPUSH_ALLOW=a/b/c"}, status: exitPartial, outcome: events.Rejected},
@@ -92,6 +95,37 @@ func TestPush(t *testing.T) {
 	}
 }
 
+// TestPushEventIDs: every command is a request of its own, which ends with it.
+func TestPushEventIDs(t *testing.T) {
+	api := withAPI(t)
+	seen := make(map[string]bool)
+	for range 2 {
+		began := time.Now()
+		c, _ := pushOnce(t, api, exitPartial, askFor(unknownMessage, "--timeout", "20s"))
+		id, ends := c.Request.ID, c.Request.Data.NotAfter
+		if seen[id] || !strings.HasPrefix(id, "push-") || ends.Before(began.Add(20*time.Second)) || ends.After(time.Now().Add(20*time.Second)) {
+			t.Errorf("id %s, notAfter %s", id, ends)
+		}
+		seen[id] = true
+	}
+}
+
+// pushOnce runs push and returns its last result.
+func pushOnce(t *testing.T, api *standIn, want int, args []string) (last events.Completed, all []events.Event) {
+	t.Helper()
+	status, stdout, stderr := repush(t.Context(), "", append([]string{"push", "--json", "--ons", api.URL, "--bin", built(t)}, args...)...)
+	var got invocation
+	if err := json.Unmarshal([]byte(stdout), &got); err != nil || status != want {
+		t.Fatalf("status %d, want %d, %v\n%s\n%s", status, want, err, stdout, stderr)
+	}
+	if n := len(got.Results); n > 0 {
+		if err := json.Unmarshal(got.Results[n-1].Data, &last); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return last, got.Results
+}
+
 // TestPushKeepsTheSinks: results go where the settings say, and to this command.
 func TestPushKeepsTheSinks(t *testing.T) {
 	got := make(chan string, 1)
@@ -114,7 +148,7 @@ func TestPushForPeople(t *testing.T) {
 	}{
 		"pushed":  {askFor(stuckMessage), []string{"pushed\n", "API request", "client", "request      push-"}},
 		"failed":  {askFor(unknownMessage), []string{"failed\n", "BIZ_NO_MESSAGE", "next "}},
-		"offline": {askFor(stuckMessage, "--client", "192.0.2.99@1"), []string{"not decided, nothing was pushed: ", "BIZ_CONSUMER_NOT_ONLINE"}},
+		"offline": {askFor(stuckMessage, "--client", "192.0.2.99@1"), []string{"not decided, nothing was pushed by this command\n", "message      BIZ_CONSUMER_NOT_ONLINE", "the same command asks again", "BIZ_CONSUMER_NOT_ONLINE"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			api := withAPI(t)
@@ -183,6 +217,10 @@ func TestPushRefuses(t *testing.T) {
 		"a secret in the endpoint": {args: askFor(stuckMessage, "--ons", "https://user:sesame@ons.example"), status: exitUsage, says: "--ons"},
 		"no region":                {args: askFor(stuckMessage), env: "REPUSH_REGION=", status: exitUsage, says: "--region"},
 		"no credentials":           {args: askFor(stuckMessage), env: "ALIBABA_CLOUD_ACCESS_KEY_ID=", status: exitFailed, says: "credentials"},
+		"a ledger elsewhere":       {args: askFor(stuckMessage, "--state", "rediss://me:sesame@redis.example"), status: exitUsage, says: "--state: must be a file"},
+		"no home":                  {args: askFor(stuckMessage), env: "HOME=", status: exitUsage, says: "--state: must be a file"},
+		"a folder as the ledger":   {args: askFor(stuckMessage, "--state", "/"), status: exitFailed, says: "did not start: REPUSH_STATE: open the ledger file"},
+		"a folder that is missing": {args: askFor(stuckMessage), env: "REPUSH_STATE=file:/nonexistent/ledger", status: exitFailed, says: "no such file"},
 		"a misspelt setting":       {args: askFor(stuckMessage), env: "REPUSH_ALOW=a/b/c", status: exitFailed, says: "REPUSH_ALOW: is not a setting"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -201,15 +239,15 @@ func TestPushRefuses(t *testing.T) {
 // TestPushEnvironment: what this command decides wins over what it inherits; a
 // token that belongs to other keys does not stay.
 func TestPushEnvironment(t *testing.T) {
-	withKeys(t, "", "", "stale", "REPUSH_REGION=cn-beijing", "REPUSH_QPS=5", "UNRELATED=sesame", "REPUSH_RESULTS=https://results.example")
+	withKeys(t, "", "", "stale", "REPUSH_REGION=cn-beijing", "REPUSH_QPS=5", "REPUSH_STATE=memory", "UNRELATED=sesame", "REPUSH_RESULTS=https://results.example")
 	got := make(map[string]string)
-	o := pushOptions{region: "cn-hangzhou", ons: "https://ons.example"}
+	o := pushOptions{region: "cn-hangzhou", ons: "https://ons.example", state: "file:/ledger"}
 	for _, entry := range o.environment("a/b/c", sink.Credentials{AccessKeyID: "id", AccessKeySecret: "secret"}) {
 		name, value, _ := strings.Cut(entry, "=")
 		got[name] = value // the last one wins, as in os/exec
 	}
 	for name, want := range map[string]string{
-		"REPUSH_REGION": "cn-hangzhou", "REPUSH_QPS": "5", "UNRELATED": "", "REPUSH_ALLOW": "a/b/c", "REPUSH_ONS_ENDPOINT": "https://ons.example",
+		"REPUSH_REGION": "cn-hangzhou", "REPUSH_QPS": "5", "UNRELATED": "", "REPUSH_ALLOW": "a/b/c", "REPUSH_STATE": "file:/ledger", "REPUSH_ONS_ENDPOINT": "https://ons.example",
 		"REPUSH_RESULTS": "stdout,https://results.example", "ALIBABA_CLOUD_ACCESS_KEY_ID": "id", "ALIBABA_CLOUD_ACCESS_KEY_SECRET": "secret", "ALIBABA_CLOUD_SECURITY_TOKEN": "",
 	} {
 		if got[name] != want {
@@ -222,10 +260,10 @@ func TestPushEnvironment(t *testing.T) {
 // and no "nothing was pushed".
 func TestPushWithoutAResult(t *testing.T) {
 	t.Parallel()
-	for kind, want := range map[string]string{"GivenBack": "nothing was pushed: why", fcd.ErrorTimeout: "may have been pushed: why", fcd.ErrorExit: "may have been", "": "may have been"} {
+	for kind, want := range map[string]string{"GivenBack": "nothing was pushed by this command\n", fcd.ErrorTimeout: "may have been pushed\n", fcd.ErrorExit: "may have been", "": "may have been"} {
 		var out buffer
-		_ = printPushed(&out, "push-1", fcd.Response{FunctionError: kind, Payload: []byte(`{"errorMessage":"why"}`)}, nil)
-		if !strings.Contains(out.String(), want) {
+		printPushed(&out, "push-1", fcd.Response{FunctionError: kind, Payload: []byte(`{"errorMessage":"why"}`)}, nil)
+		if !strings.Contains(out.String(), want) || !strings.Contains(out.String(), "message      why\n") {
 			t.Errorf("%q: %s", kind, out.String())
 		}
 	}
@@ -270,5 +308,223 @@ func TestSameCommandSameRequest(t *testing.T) {
 		if id(change, now) == same {
 			t.Errorf("%s: the id is the same", name)
 		}
+	}
+}
+
+// TestPushTwice: the ledger lasts from command to command, wherever it is.
+func TestPushTwice(t *testing.T) {
+	dir := t.TempDir()
+	for name, test := range map[string]struct {
+		args []string
+		env  string
+		file string // of the ledger, below dir; "" for none
+		want int    // deliveries
+	}{
+		"by default":            {want: 1, file: "home/.local/state/ons-repush/ledger"},
+		"XDG":                   {env: "XDG_STATE_HOME=" + dir + "/xdg", want: 1, file: "xdg/ons-repush/ledger"},
+		"a relative XDG":        {env: "XDG_STATE_HOME=xdg", want: 1, file: "home/.local/state/ons-repush/ledger"},
+		"the flag":              {args: []string{"--state", dir + "/flag"}, want: 1, file: "flag"},
+		"the environment":       {env: "REPUSH_STATE=file:" + dir + "/environment", want: 1, file: "environment"},
+		"the flag wins":         {args: []string{"--state", "memory"}, env: "REPUSH_STATE=file:" + dir + "/unused", want: 2},
+		"memory by the setting": {env: "REPUSH_STATE=memory", want: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			api := withAPI(t, "HOME="+dir+"/home", cmp.Or(test.env, "DEBUG="))
+			t.Cleanup(func() { _ = os.RemoveAll(dir + "/home") })
+			first, _ := pushOnce(t, api, exitDone, append(askFor(stuckMessage), test.args...))
+			second, _ := pushOnce(t, api, exitDone, append(askFor(stuckMessage), test.args...))
+			want := events.Pushed
+			if test.want == 1 {
+				want = events.Duplicate
+			}
+			if first.Outcome != events.Pushed || second.Outcome != want || api.Deliveries().Total != test.want {
+				t.Errorf("%s, then %s; %d deliveries", first.Outcome, second.Outcome, api.Deliveries().Total)
+			}
+			if test.file == "" {
+				return
+			}
+			info, err := os.Stat(filepath.Join(dir, test.file))
+			if err != nil || info.Mode().Perm() != 0o600 {
+				t.Errorf("the ledger: %v, %v", info, err)
+			}
+			if info, err := os.Stat(filepath.Dir(filepath.Join(dir, test.file))); strings.Contains(test.file, "ons-repush") && (err != nil || info.Mode().Perm() != 0o700) {
+				t.Errorf("its folder: %v, %v", info, err)
+			}
+		})
+	}
+	if _, err := os.Stat(dir + "/unused"); err == nil {
+		t.Error("the environment's ledger was made although the flag names another")
+	}
+}
+
+// TestPushRelativeLedger: a path means what it means where the command is typed.
+func TestPushRelativeLedger(t *testing.T) {
+	api := withAPI(t, "REPUSH_STATE=file:ledger")
+	bin := built(t)
+	t.Chdir(t.TempDir())
+	for _, want := range []events.Outcome{events.Pushed, events.Duplicate} {
+		if c, _ := pushOnce(t, api, exitDone, append(askFor(stuckMessage), "--bin", bin)); c.Outcome != want {
+			t.Errorf("outcome %s, want %s", c.Outcome, want)
+		}
+	}
+	if _, err := os.Stat("ledger"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestPushAgain: each --again is one more push and no other is, whatever was
+// asked for in between and did not reach a consumer.
+func TestPushAgain(t *testing.T) {
+	api := withAPI(t, "REPUSH_MAX_PUSHES=5")
+	for i, step := range []struct {
+		more       []string
+		status     int
+		outcome    events.Outcome
+		generation int
+		deliveries int
+	}{
+		{nil, exitDone, events.Pushed, 0, 1},
+		{[]string{"--again"}, exitDone, events.Pushed, 2, 2},
+		{nil, exitDone, events.Duplicate, 0, 2},
+		{[]string{"--again", "--client", "192.0.2.99@1"}, exitPartial, "", 0, 2}, // parked
+		{[]string{"--again"}, exitDone, events.Pushed, 3, 3},
+		{[]string{"--again=3"}, exitDone, events.Duplicate, 3, 3},
+		{[]string{"--again=7"}, exitDone, events.Pushed, 7, 4},
+		{[]string{"--again"}, exitDone, events.Pushed, 8, 5},
+		{[]string{"--again"}, exitPartial, events.Abandoned, 9, 5}, // REPUSH_MAX_PUSHES
+	} {
+		c, _ := pushOnce(t, api, step.status, askFor(stuckMessage, step.more...))
+		generation := 0
+		if c.Request.Data != nil {
+			generation = c.Request.Data.Generation
+		}
+		if c.Outcome != step.outcome || generation != step.generation || api.Deliveries().Total != step.deliveries {
+			t.Errorf("step %d: %q, generation %d, %d deliveries", i, c.Outcome, generation, api.Deliveries().Total)
+		}
+	}
+}
+
+// TestPushAfterFailed: once the cause is gone, the same command pushes.
+func TestPushAfterFailed(t *testing.T) {
+	api := withAPI(t)
+	key := api.data.Credentials[0].AccessKeyID
+	api.SetDenied(key, "OnsMessagePush")
+	failed, _ := pushOnce(t, api, exitPartial, askFor(stuckMessage))
+	api.SetDenied(key)
+	pushed, _ := pushOnce(t, api, exitDone, askFor(stuckMessage))
+	if failed.Outcome != events.Failed || pushed.Outcome != events.Pushed || api.Deliveries().Total != 1 {
+		t.Errorf("%s, then %s; %d deliveries", failed.Outcome, pushed.Outcome, api.Deliveries().Total)
+	}
+}
+
+// TestPushParked: what was left undecided is not pushed by itself, not even by a
+// sweep once a consumer is back; the same command asks again.
+func TestPushParked(t *testing.T) {
+	state := filepath.Join(t.TempDir(), "ledger")
+	api := withAPI(t, "REPUSH_STATE=file:"+state, "REPUSH_ALLOW=*/*/*")
+	group := api.data.Instances[0].Groups[0]
+	online := func(is bool) {
+		for _, c := range group.Clients {
+			api.SetOnline(api.data.Instances[0].InstanceID, group.GroupID, c.ClientID, is)
+		}
+	}
+	online(false)
+	status, stdout, stderr := repush(t.Context(), "", append([]string{"push", "--timeout", "4s", "--ons", api.URL, "--bin", built(t)}, askFor(stuckMessage)...)...)
+	if status != exitPartial || !strings.HasPrefix(stdout, "not decided, nothing was pushed by this command\n") || !strings.Contains(stdout, "the same command asks again") {
+		t.Fatalf("status %d\n%s\n%s", status, stdout, stderr)
+	}
+	online(true)
+	sweep := `{"specversion":"1.0","id":"s","source":"test","type":"repush:Sweep:Requested"}`
+	var answer string
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(answer, `"expired": 1`); {
+		if time.Now().After(deadline) {
+			t.Fatalf("the request did not end: %s", answer)
+		}
+		_, answer, _ = repush(t.Context(), sweep, "invoke", "-", "--ons", api.URL, "--bin", built(t))
+	}
+	if n := api.Deliveries().Total; n != 0 {
+		t.Fatalf("%d deliveries by themselves", n)
+	}
+	if c, _ := pushOnce(t, api, exitDone, askFor(stuckMessage)); c.Outcome != events.Pushed || api.Deliveries().Total != 1 {
+		t.Errorf("asked again: %s, %d deliveries", c.Outcome, api.Deliveries().Total)
+	}
+}
+
+// slowAnswer makes the first push be delivered at once and answered late.
+func slowAnswer(t *testing.T, api *standIn, delay time.Duration) {
+	t.Helper()
+	if err := api.AddFault(onsd.Fault{API: "OnsMessagePush", When: "after", Delay: delay}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// delivered waits until a message has reached a consumer.
+func delivered(t *testing.T, api *standIn) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); api.Deliveries().Total == 0; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("nothing was delivered")
+		}
+	}
+}
+
+// TestPushWhileAnother: the second command cannot use the ledger, says so and
+// pushes nothing.
+func TestPushWhileAnother(t *testing.T) {
+	api := withAPI(t)
+	slowAnswer(t, api, 8*time.Second)
+	args := append([]string{"push", "--ons", api.URL, "--bin", built(t)}, askFor(stuckMessage)...)
+	first := make(chan string, 1)
+	go func() {
+		_, stdout, stderr := repush(t.Context(), "", args...)
+		first <- stdout + stderr
+	}()
+	delivered(t, api)
+	status, stdout, stderr := repush(t.Context(), "", args...)
+	if status != exitFailed || stdout != "" || !strings.Contains(stderr, "repush: the function did not start: REPUSH_STATE: the ledger file is in use by another process: ") {
+		t.Errorf("status %d\n%s\n%s", status, stdout, stderr)
+	}
+	if said := <-first; !strings.HasPrefix(said, "pushed\n") || api.Deliveries().Total != 1 {
+		t.Errorf("%d deliveries, the first said:\n%s", api.Deliveries().Total, said)
+	}
+}
+
+// TestPushKilled: the command and its function die (SIGKILL) while a push is under
+// way. The same command, with or without --again, settles that one as unknown
+// and delivers nothing; the next --again does.
+func TestPushKilled(t *testing.T) {
+	for name, more := range map[string][]string{"the same command": nil, "again": {"--again"}} {
+		t.Run(name, func(t *testing.T) {
+			api := withAPI(t, "REPUSH_PUSH_TIMEOUT=5s")
+			slowAnswer(t, api, 4*time.Second)
+			args := append([]string{"push", "--ons", api.URL, "--bin", built(t)}, askFor(stuckMessage, more...)...)
+			cmd := exec.Command(os.Args[0], args...)
+			cmd.Env = append(operatorEnv(os.Environ()), asCommand+"=1")
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			delivered(t, api)
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+			var stdout, stderr string
+			status, tries := 0, 0
+			for stdout = "not decided"; strings.HasPrefix(stdout, "not decided"); tries++ {
+				if tries > 100 {
+					t.Fatalf("never decided:\n%s\n%s", stdout, stderr)
+				}
+				status, stdout, stderr = repush(t.Context(), "", args...)
+			}
+			for _, want := range []string{"unknown\n", "Interrupted", "duplicate\n", "ended as unknown"} {
+				if !strings.Contains(stdout, want) {
+					t.Errorf("%q is missing in:\n%s\n%s", want, stdout, stderr)
+				}
+			}
+			if status != exitPartial || tries < 2 || api.Deliveries().Total != 1 {
+				t.Errorf("status %d after %d tries, %d deliveries", status, tries, api.Deliveries().Total)
+			}
+			if c, _ := pushOnce(t, api, exitDone, askFor(stuckMessage, "--again")); c.Outcome != events.Pushed || !c.MaybeDuplicate || api.Deliveries().Total != 2 {
+				t.Errorf("on purpose: %+v, %d deliveries", c, api.Deliveries().Total)
+			}
+		})
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"sync"
 
 	"github.com/ons-repush/ons-repush/events"
@@ -11,17 +12,13 @@ import (
 // results collects the result events that a function writes to its standard
 // output. Safe for concurrent use.
 type results struct {
-	// seen is called for every result whose id is new.
-	seen func(e events.Event, c events.Completed)
+	// seen is called for every result whose id is new; nil: nothing is.
+	seen func(events.Completed)
 
-	mu      sync.Mutex
-	partial []byte
-	byID    map[string]events.Completed
-	order   []events.Event
-}
-
-func newResults(seen func(events.Event, events.Completed)) *results {
-	return &results{seen: seen, byID: make(map[string]events.Completed)}
+	mu        sync.Mutex
+	partial   []byte
+	events    []events.Event
+	completed []events.Completed
 }
 
 // Write takes the function's output as it comes; lines that are no result
@@ -42,28 +39,20 @@ func (r *results) Write(p []byte) (int, error) {
 
 func (r *results) take(line []byte) {
 	e, err := events.Decode(line)
-	if err != nil || e.Type != events.TypeMessageCompleted {
-		return
-	}
+	known := slices.ContainsFunc(r.events, func(other events.Event) bool { return other.ID == e.ID })
 	var c events.Completed
-	if json.Unmarshal(e.Data, &c) != nil {
+	if err != nil || known || e.Type != events.TypeMessageCompleted || json.Unmarshal(e.Data, &c) != nil {
 		return
 	}
-	if _, again := r.byID[e.ID]; again {
-		return
+	r.events, r.completed = append(r.events, e), append(r.completed, c)
+	if r.seen != nil {
+		r.seen(c)
 	}
-	r.byID[e.ID] = c
-	r.order = append(r.order, e)
-	r.seen(e, c)
 }
 
 // all returns the results so far, in the order of their arrival.
 func (r *results) all() ([]events.Event, []events.Completed) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	completed := make([]events.Completed, len(r.order))
-	for i, e := range r.order {
-		completed[i] = r.byID[e.ID]
-	}
-	return append([]events.Event(nil), r.order...), completed
+	return slices.Clone(r.events), slices.Clone(r.completed)
 }

@@ -78,8 +78,13 @@ func sampleRequest(d *onsd.Data) string {
 	if err != nil {
 		return "{}"
 	}
-	data := asks[0].data
-	data.OperationID, data.RequestedBy, data.Reason = "", "", "a try"
-	raw, _ := json.Marshal(data)
+	asks[0].data.OperationID, asks[0].data.RequestedBy, asks[0].data.Reason = "", "", "a try"
+	raw, _ := json.Marshal(asks[0].data)
 	return string(raw)
+}
+
+// sweepEvent asks for what waits in the ledger and is due.
+func sweepEvent() []byte {
+	raw, _ := json.Marshal(events.Event{ID: "sweep", Source: "repush/demo", Type: events.TypeSweepRequested}) // cannot fail
+	return raw
 }

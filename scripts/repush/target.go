@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
@@ -9,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -47,11 +49,7 @@ const (
 
 // well reports whether nothing is left to do.
 func (d delivery) well() bool {
-	switch d.Outcome {
-	case "", events.Pushed, events.Duplicate, events.Simulated:
-		return d.Status == handedOver || d.Status == answered
-	}
-	return false
+	return endedWell(d.Outcome) && (d.Status == handedOver || d.Status == answered)
 }
 
 // inTurn sends one event at a time, each within its own time, until one is not
@@ -111,25 +109,22 @@ func toSink(s sink.Sink, each time.Duration, secret sink.Credentials) target {
 	}
 }
 
-// read judges the answer of a function that ran.
-func (d delivery) read(e events.Event, answer []byte, functionError string) delivery {
-	var value struct {
-		Results []struct {
-			EventID       string
-			Outcome       events.Outcome
-			Code, Message string
-		}
-	}
-	d.Status, d.Answer = answered, asJSON(answer)
+// judge reads the answer of a function that ran. What it parked is its ledger's
+// from now on.
+func (d delivery) judge(e events.Event, answer []byte, functionError string) delivery {
+	said := read(answer)
+	d.Status, d.Answer, d.Message = answered, asJSON(answer), said.reason()
 	switch {
 	case functionError != "":
-		d.Status, d.Message = givenBack, functionError+": "+reason(answer)
-	case json.Unmarshal(answer, &value) == nil && len(value.Results) == 1 && value.Results[0].EventID == e.ID:
-		r := value.Results[0]
-		d.Outcome, d.Message = r.Outcome, strings.Trim(r.Code+": "+r.Message, ": ")
-		if r.Outcome == "" {
-			d.Status = givenBack
-		}
+		d.Status, d.Message = givenBack, functionError+": "+d.Message
+	case len(said.Results) != 1 || said.Results[0].EventID != e.ID:
+		d.Message = ""
+	case said.Results[0].Outcome != "":
+		d.Outcome = said.Results[0].Outcome
+	case said.Deferred > 0:
+		d.Status = handedOver
+	default:
+		d.Status = givenBack
 	}
 	return d
 }
@@ -208,4 +203,46 @@ func secure(u *url.URL) error {
 		return nil
 	}
 	return errors.New("must be https, or http to a loopback address")
+}
+
+// openHTTP posts CloudEvents, structured, to a function's HTTP address or any
+// other receiver. What stands behind the "?" of the address may be a secret.
+func openHTTP(address, token string, each time.Duration) (target, error) {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" {
+		return nil, errors.New("must be a URL with a host, without user and fragment")
+	}
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return inTurn(each, sink.Credentials{SecurityToken: token}, func(ctx context.Context, e events.Event, body []byte) (delivery, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(body))
+		if err != nil {
+			return delivery{}, err
+		}
+		req.Header.Set("Content-Type", "application/cloudevents+json; charset=utf-8")
+		if token != "" {
+			req.Header.Set("Authorization", "Bearer "+token)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			return delivery{}, err
+		}
+		defer resp.Body.Close()
+		answer, err := io.ReadAll(io.LimitReader(resp.Body, maxPayload))
+		ours := bytes.Contains(answer, []byte(`"results"`))
+		switch {
+		case err != nil:
+			return delivery{}, err
+		case resp.StatusCode == http.StatusUnauthorized:
+			return delivery{}, &refusal{status: resp.StatusCode, next: "(set REPUSH_HTTP_TOKEN to the function's token)"}
+		case ours && (resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusServiceUnavailable):
+			d := delivery{}.judge(e, answer, "")
+			if resp.StatusCode != http.StatusOK {
+				d.Status = givenBack
+			}
+			return d, nil
+		case resp.StatusCode/100 != 2:
+			return delivery{}, &refusal{status: resp.StatusCode}
+		}
+		return delivery{Status: handedOver}, nil
+	}), secure(u)
 }

@@ -45,7 +45,7 @@ func withKeys(t *testing.T, id, secret, token string, more ...string) {
 		}
 	}
 	for _, entry := range append([]string{
-		"HOME=" + t.TempDir(), "DEBUG=", "ALIBABA_CLOUD_ACCESS_KEY_ID=" + id, "ALIBABA_CLOUD_ACCESS_KEY_SECRET=" + secret, "ALIBABA_CLOUD_SECURITY_TOKEN=" + token,
+		"HOME=" + t.TempDir(), "XDG_STATE_HOME=", "DEBUG=", "ALIBABA_CLOUD_ACCESS_KEY_ID=" + id, "ALIBABA_CLOUD_ACCESS_KEY_SECRET=" + secret, "ALIBABA_CLOUD_SECURITY_TOKEN=" + token,
 	}, more...) {
 		name, value, _ := strings.Cut(entry, "=")
 		t.Setenv(name, value)
@@ -185,6 +185,7 @@ func TestInjectIntoFunctions(t *testing.T) {
 		"pushed":                         {answer: say(200, "", decidedAs("pushed")), says: `"outcome": "pushed"`},
 		"failed":                         {answer: say(200, "", decidedAs("failed")), status: exitPartial, says: `"outcome": "failed"`},
 		"no outcome":                     {answer: say(200, "", decidedAs("")), status: exitPartial, says: `"status": "given back"`},
+		"parked":                         {answer: say(200, "", strings.NewReplacer(`"outcome":"",`, "", `"deferred":0`, `"deferred":1`).Replace(decidedAs(""))), says: `"status": "handed over"`},
 		"another function":               {answer: say(200, "", `"ok"`), says: `"answer": "ok"`},
 		"function error behind 200":      {answer: say(200, "X-Fc-Error-Type: UnhandledInvocationError", `{"errorMessage":"1 deferred"}`), status: exitPartial, says: "UnhandledInvocationError: 1 deferred"},
 		"queued":                         {answer: say(202, "", ""), args: []string{"--async"}, says: `"status": "handed over"`},
