@@ -36,7 +36,7 @@ type attempt struct {
 func newAttempt(w *work, turn Turn, c Claim) *attempt {
 	d := c.Data
 	return &attempt{
-		work: w, turn: turn, claim: c, leaseEnd: w.endOf(c.Lease),
+		work: w, turn: turn, claim: c, leaseEnd: w.leaseEnd,
 		target: Target{Message: Message{d.InstanceID, d.Topic, d.GroupID, d.MsgID}, ClientID: d.ClientID},
 	}
 }
@@ -266,7 +266,7 @@ func (a *attempt) fail(ctx context.Context, e *Error) Result {
 		a.claim.Pushes--
 	}
 	if e.Denied {
-		a.breakers.denied(ctx, a.ledger, a.claim.Message(), a.Now())
+		a.breakers.denied(ctx, a.ledger, a.claim.Message(), a.callBegan, a.Now())
 	}
 	return a.decide(ctx, a.claim, ending{outcome: events.Failed, code: e.code(), message: e.Error(), hint: a.hint(e)})
 }

@@ -25,8 +25,9 @@ type breakers struct {
 }
 
 type breaker struct {
-	denials int
+	denials int           // in a row
 	openFor time.Duration // zero: closed
+	until   time.Time     // when it is half open
 	probe   time.Time     // no other probe before
 }
 
@@ -38,8 +39,7 @@ func (b *breakers) of(m Message) *breaker {
 	return b.groups[key]
 }
 
-// enter lets a call pass, unless the breaker was open and its probe is under
-// way.
+// enter lets a call pass, unless the breaker is open or its probe is under way.
 func (b *breakers) enter(m Message, now time.Time) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -47,27 +47,30 @@ func (b *breakers) enter(m Message, now time.Time) error {
 	if g.openFor == 0 {
 		return nil
 	}
-	if wait := g.probe.Sub(now); wait > 0 {
+	if wait := max(g.until.Sub(now), g.probe.Sub(now)); wait > 0 {
 		return &Halted{Code: CodeBreaker, Wait: wait}
 	}
 	g.probe = now.Add(probeTime)
 	return nil
 }
 
-// denied counts a refusal; the fifth in a row, or that of a probe, opens the
-// breaker. That the ledger does not hear of it costs a few calls more.
-func (b *breakers) denied(ctx context.Context, l Ledger, m Message, now time.Time) {
+// denied counts a refusal of a call that began then; the fifth in a row, or that
+// of a probe, opens the breaker. That the ledger does not hear of it costs other
+// instances a few calls more.
+func (b *breakers) denied(ctx context.Context, l Ledger, m Message, began, now time.Time) {
 	b.mu.Lock()
 	g := b.of(m)
 	g.denials++
-	opens := g.denials >= breakerDenials && !now.Before(g.probe) || g.openFor > 0
+	underWay := g.openFor > 0 && began.Before(g.until) // when it opened
+	opens := g.denials >= breakerDenials && !underWay
 	if opens {
 		g.openFor = min(max(breakerMin, 2*g.openFor), breakerMax)
-		g.probe = now.Add(g.openFor)
+		g.until = now.Add(g.openFor)
 	}
+	lasts := g.openFor
 	b.mu.Unlock()
 	if opens {
-		_ = l.Order(context.WithoutCancel(ctx), OfGroup(m), Order{Code: CodeBreaker, For: g.openFor})
+		_ = l.Order(context.WithoutCancel(ctx), OfGroup(m), Order{Code: CodeBreaker, For: lasts})
 	}
 }
 

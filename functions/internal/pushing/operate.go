@@ -1,7 +1,9 @@
 package pushing
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -35,13 +37,13 @@ func (w *work) operate(ctx context.Context, op events.Operation) Result {
 	}
 	switch op.Action {
 	case events.Stop:
-		return w.order(ctx, scope, CodeStopped)
+		return w.order(ctx, op, scope, CodeStopped)
 	case events.Pause:
-		return w.order(ctx, scope, CodePaused)
+		return w.order(ctx, op, scope, CodePaused)
 	case events.Cancel:
-		return w.order(ctx, scope, CodeCancelled)
+		return w.order(ctx, op, scope, CodeCancelled)
 	case events.Start:
-		return w.order(ctx, scope, "")
+		return w.order(ctx, op, scope, "")
 	case events.Continue:
 		return w.goOn(ctx, scope, op, m)
 	case events.Describe:
@@ -57,12 +59,15 @@ func (w *work) operate(ctx context.Context, op events.Operation) Result {
 	return Result{Code: codeDone, Report: report}
 }
 
-// order gives or lifts an order.
-func (w *work) order(ctx context.Context, s Scope, code string) Result {
+// order gives or lifts an order. Its message is for the log: who asked, and why.
+func (w *work) order(ctx context.Context, op events.Operation, s Scope, code string) Result {
 	if err := w.ledger.Order(ctx, s, Order{Code: code}); err != nil {
 		return w.ledgerDown(err)
 	}
-	return Result{Code: codeDone, Report: map[string]string{"scope": string(s), "order": code}}
+	return Result{
+		Code: codeDone, Report: map[string]string{"scope": string(s), "order": code},
+		Message: fmt.Sprintf("%s %s; asked by %s: %s", op.Action, s, cmp.Or(op.RequestedBy, "nobody named"), cmp.Or(op.Reason, "no reason given")),
+	}
 }
 
 // goOn lifts a pause. A cancellation is final.
@@ -75,7 +80,7 @@ func (w *work) goOn(ctx context.Context, s Scope, op events.Operation, m Message
 	if slices.Contains(inForce, CodeCancelled) {
 		return Result{Code: CodeCancelled, Message: "it was cancelled, which is final: send new requests", Report: report}
 	}
-	return w.order(ctx, s, "")
+	return w.order(ctx, op, s, "")
 }
 
 func (r StatusReport) orders() []string {

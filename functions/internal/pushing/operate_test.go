@@ -154,6 +154,25 @@ func TestStatus(t *testing.T) {
 	})
 }
 
+// TestBreakerCountsNoCallsUnderWay: what was refused after the breaker opened,
+// but had begun before, makes it stay open no longer.
+func TestBreakerCountsNoCallsUnderWay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, keptIn(newDurable()), paced(10))
+		h.takes = 10 * time.Second
+		h.answer = func(int, pushing.Target) (bool, error) {
+			return false, &pushing.Error{Kind: pushing.Refused, Op: "OnsMessagePush", Code: "Forbidden.RAM", RequestID: "r", Denied: true}
+		}
+		h.do(t, time.Minute, batch(0, 40)...)
+		h.answer, h.takes = nil, 0
+		time.Sleep(61 * time.Second)
+		if got := h.one(t, delivery("probe", 100)); got.Outcome != events.Pushed {
+			t.Errorf("a minute after 40 refusals: %+v, want the probe", got)
+		}
+	})
+}
+
 // TestBreaker: five refusals in a row for lack of permission, then nothing for
 // a minute; a probe decides.
 func TestBreaker(t *testing.T) {

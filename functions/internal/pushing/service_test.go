@@ -612,10 +612,12 @@ func (broken) Claim(context.Context, pushing.Ask) (pushing.Claim, error) {
 
 func TestNothingIsPushedWithoutAClaim(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, func(_ *pushing.Policy, with *parts) { with.ledger = broken{with.ledger} })
-	if got := h.one(t, delivery("a", 1)); !got.Deferred || got.Code != "LedgerUnavailable" || len(h.calls) != 0 {
-		t.Errorf("result %+v with %d calls", got, len(h.calls))
-	}
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, func(_ *pushing.Policy, with *parts) { with.ledger = broken{with.ledger} })
+		if got := h.one(t, delivery("a", 1)); !got.Deferred || got.Code != "LedgerUnavailable" || len(h.calls) != 0 {
+			t.Errorf("result %+v with %d calls", got, len(h.calls))
+		}
+	})
 }
 
 func TestDryRun(t *testing.T) {

@@ -23,6 +23,9 @@ type work struct {
 	// start ends when no push may be begun any more; nil for work that pushes
 	// nothing.
 	start context.Context
+	// leaseEnd is when the claim that was taken last is no longer ours, on this
+	// process's clock.
+	leaseEnd time.Time
 
 	clientID  string
 	requestID string // the API's, of the last call
@@ -153,6 +156,7 @@ func (w *work) record(ctx context.Context, op func(context.Context) error) error
 // claim asks the ledger, under a token that is good for this one question.
 func (w *work) claim(ctx context.Context) (c Claim, err error) {
 	w.ask.Lease, w.ask.Token = w.lease(), strconv.FormatUint(rand.Uint64(), 36)
+	w.leaseEnd = w.endOf(w.ask.Lease) // whichever try is the one that counts
 	err = w.persist(ctx, w.Now().Add(claimPatience), func(ctx context.Context) (err error) {
 		c, err = w.ledger.Claim(ctx, w.ask)
 		return err
@@ -293,6 +297,10 @@ func (w *work) simulate(ctx context.Context) Result {
 	}
 	e := ending{outcome: events.Simulated}
 	switch final := w.unlessDue(c); {
+	case c.Found == Busy:
+		e.code, e.message = "WouldNotPush", "somebody is at this message, or it waits: "+c.Code
+	case c.Cancelled:
+		e.code, e.message = "WouldNotPush", cancelled().message
 	case c.Found != Granted:
 		e.code, e.message = "WouldNotPush", "the ledger knows this message already"
 		if c.First.Outcome != "" {
