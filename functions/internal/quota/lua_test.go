@@ -134,6 +134,16 @@ func (tw *twins) straggle(t *rapid.T) {
 	}
 }
 
+// probe closes the quota where two refusals do, books its first probe, gives it
+// back and books it again.
+func (tw *twins) probe(t *rapid.T) {
+	for _, v := range []pushing.Verdict{pushing.Throttling, pushing.Throttling, pushing.Unused, pushing.Throttling} {
+		tw.now = max(tw.now, tw.memory.law.free(tw.now).Round(rounding)+5*rounding)
+		tw.bookWithin(t, Horizon)
+		tw.reportOne(t, len(tw.open)-1, v)
+	}
+}
+
 // crowd books at one moment until callers are told to come back in seconds.
 func (tw *twins) crowd(t *rapid.T) {
 	for range rapid.SampledFrom([]int{5, 20, 45}).Draw(t, "callers") {
@@ -165,7 +175,7 @@ func TestLawLua(t *testing.T) {
 		advance := rapid.OneOf(
 			rapid.Just(0), rapid.IntRange(0, interval/4), rapid.IntRange(0, 3*interval),
 			rapid.IntRange(0, 1_200_000), rapid.SampledFrom([]int{59_000_000, 61_000_000, 599 * interval, 600 * interval}))
-		actions := []func(*rapid.T){tw.book, tw.book, tw.book, tw.report, tw.report, tw.shares, tw.run, tw.run, tw.straggle, tw.crowd}
+		actions := []func(*rapid.T){tw.book, tw.book, tw.book, tw.report, tw.report, tw.shares, tw.run, tw.run, tw.straggle, tw.probe, tw.crowd}
 		for range rapid.IntRange(1, 30).Draw(t, "steps") {
 			tw.now += time.Duration(advance.Draw(t, "later")) * time.Microsecond
 			before := tw.memory.law.seq

@@ -51,8 +51,7 @@ func (r *Redis) Book(ctx context.Context, lane events.Priority, within time.Dura
 	return Booking{Seq: int64(n[3]), Wait: duration(n[4]), At: duration(n[5]), Probe: n[6] > 0}, outlook(n), nil
 }
 
-// Report implements [Store]. It costs no round trip of its own where another
-// call follows soon, and calls learn from another goroutine.
+// Report implements [Store]. It travels with the next call, if one comes soon.
 func (r *Redis) Report(b Booking, v pushing.Verdict, learn func(Outlook)) {
 	r.scripts.EvalLater(lawScript, r.keys, r.args("report", b.Seq, micros(b.At), b.Probe, int(v)), func(reply any, err error) {
 		if n, err := numbers(reply, err, 0); err == nil && learn != nil {

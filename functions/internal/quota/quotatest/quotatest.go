@@ -192,7 +192,10 @@ func testApart(t *testing.T, s quota.Store) {
 }
 
 func testUnused(t *testing.T, s quota.Store) {
-	take(t, s)
+	report(t, s, quota.Booking{}, pushing.Unused) // no slot
+	if b := take(t, s); b.Seq != 1 {
+		t.Errorf("the first slot has Seq %d, want 1", b.Seq)
+	}
 	a := take(t, s)
 	report(t, s, a, pushing.Unused)
 	b := take(t, s)
