@@ -91,6 +91,7 @@ func BenchmarkQuota(b *testing.B) {
 		"fixed":                  {change: func(d *onsd.Data) { jitter(d); setQuota(d, "fixed") }},
 		"sliding 50ms":           {change: func(d *onsd.Data) { d.Network.Jitter = 50 * time.Millisecond }},
 		"listener takes 4s":      {change: func(d *onsd.Data) { jitter(d); slow(d, 4*time.Second) }},
+		"1 process":              {change: jitter, processes: 1},
 		"4 processes":            {change: jitter, processes: 4},
 		"20 processes":           {change: jitter, processes: 20},
 		"4 processes, neighbour": {change: jitter, processes: 4, requests: 1000, neighbour: true},

@@ -3,7 +3,6 @@ package ledger
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
 	"testing"
 	"time"
@@ -256,5 +255,5 @@ func (e *explorer) fail(w, after world, what string) {
 	e.t.Helper()
 	before, _ := json.Marshal(w)
 	then, _ := json.Marshal(after)
-	e.t.Error(fmt.Sprintf("%s\nfrom %s\nto   %s", what, before, then))
+	e.t.Errorf("%s\nfrom %s\nto   %s", what, before, then)
 }

@@ -32,12 +32,12 @@ type Scripts interface {
 // The clock is that of the server. A record is one key in one of 64 shards, and
 // each shard has an index of its open work, the orders, its counts and its birth
 // mark in the same hash slot. What is emitted is forgotten after retention; what
-// is not stays. A million emitted records take 650 MB, an open one is about three
-// times as large as its request and event; source: TestRedisMemory, redis-server
-// 7.0, 64 bits.
+// is not stays. A million emitted records take 650 MB; one that is being pushed
+// takes up to 2 kB, and 3.5 kB while its event has not left (TestRedisMemory, on
+// redis-server 7.0 with requests as large as they come).
 //
-// A server can forget: a flush, a restart, a failover to an older copy. A shard
-// is born when it is first used under the run id that the server has now, and a
+// A server can forget: a flush, a restart, a failover to an older copy. A ledger
+// is born when it is first used under the run id that its server has now, and a
 // request that is new to its record is Young when it was made up to 60 s after
 // that (by its event's own time; without one, in the first 24 h): a push of it
 // may have been forgotten. So the first minute of a new ledger marks everything:

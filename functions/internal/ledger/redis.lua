@@ -374,7 +374,7 @@ function steps.drop()
   end
   if not r then return DONE end
   if a.fence > 0 and a.fence == r.f then -- a claim that nobody was told of
-    r.f = r.f - 1
+    r.f, r.t, r.w = r.f - 1, nil, nil
     local other = open()
     if other then other.u = now end
   end

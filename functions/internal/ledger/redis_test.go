@@ -350,6 +350,58 @@ func TestRedisDropsWhatIsGone(t *testing.T) {
 	}
 }
 
+// TestRedisContradictionLeavesNoTrace: neither the question nor its repetition,
+// when the answer got lost, takes a claim away from another request.
+func TestRedisContradictionLeavesNoTrace(t *testing.T) {
+	t.Parallel()
+	r, clock := newRedis(t, redistest.Start(t))
+	mustClaim(t, r, askFor(1))
+	c := mustClaim(t, r, askFor(2))
+	if err := r.MarkSending(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	c.Pushes++
+	clock.advance(time.Minute) // its lease is over, and it wakes up
+	contradicting := askFor(1)
+	contradicting.Data.MsgID, contradicting.Token = c.Data.MsgID, "token"
+	for _, step := range []func() error{
+		func() error { return r.MarkNotSent(t.Context(), c, false) },
+		func() error { c.Pushes--; return r.MarkSending(t.Context(), c) },
+	} {
+		if got := mustClaim(t, r, contradicting); got.Found != pushing.Contradicting {
+			t.Fatalf("claim = %+v, want contradicting", got)
+		}
+		if err := step(); err != nil {
+			t.Errorf("after a contradiction: %v", err)
+		}
+	}
+	if got := mustClaim(t, r, askFor(2)); got.Found != pushing.Busy || got.Wait != c.Lease {
+		t.Errorf("claim = %+v, want busy until the lease ends", got)
+	}
+	h, err := r.History(t.Context(), c.Message())
+	if err != nil || len(h.Requests) != 1 {
+		t.Errorf("history = %+v, %v; want the one request that was for this message", h, err)
+	}
+}
+
+// TestRedisParkNeedsOneOpenSend: a park takes back the mark whose answer got
+// lost, but not one of two.
+func TestRedisParkNeedsOneOpenSend(t *testing.T) {
+	t.Parallel()
+	r, _ := newRedis(t, redistest.Start(t))
+	c := mustClaim(t, r, askFor(1))
+	for range 2 {
+		if err := r.MarkSending(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		c.Pushes++
+	}
+	c.Pushes--
+	if err := r.Park(t.Context(), c, 0, "x"); !errors.Is(err, pushing.ErrLost) {
+		t.Errorf("park = %v, want ErrLost", err)
+	}
+}
+
 // odd answers everything with the same.
 type odd struct{ answer any }
 

@@ -35,6 +35,8 @@ const (
 	// staggered bounds how long a caller without a slot is kept away so that
 	// it does not come back together with the others.
 	staggered = 3 * time.Second
+	// appointed bounds how far ahead a caller with a slot gets its next place.
+	appointed = time.Second
 )
 
 // law decides when the calls of one quota go out. It is a value without clock,
@@ -75,10 +77,24 @@ func (l *law) spacing() time.Duration { return time.Duration(l.stretch * float64
 // process that is a millisecond nearer to the store would take every slot.
 func (l *law) outlook(now time.Duration) Outlook {
 	next := l.free(now)
-	if l.closedFor == 0 && l.tail > next && l.tail <= next+staggered {
+	if l.crowded(next) {
 		next = l.tail
 	}
 	return Outlook{Next: next - now, Spacing: l.spacing(), Closed: l.closedFor > 0}
+}
+
+// crowded: others were told when to come back, later than the next free slot.
+func (l *law) crowded(next time.Duration) bool {
+	return l.closedFor == 0 && l.tail > next && l.tail <= next+staggered
+}
+
+// appoint keeps the place in line that the outlook gave to who booked last, so
+// that of several processes each asks once a slot. Who does not come leaves a
+// gap, so the line is kept short.
+func (l *law) appoint(now time.Duration) {
+	if next := l.free(now); l.crowded(next) && l.tail < next+appointed {
+		l.tail += l.spacing()
+	}
 }
 
 func (l *law) free(now time.Duration) time.Duration {

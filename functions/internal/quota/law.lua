@@ -16,7 +16,7 @@ local STEP_MIN, STEP_QUIET, STEP_MAX = 0.02, 0.015, 0.40
 local SOON, QUIET = 5, 100
 local MINUTE, MEMORY_CALLS, REMEMBERED = 60000000, 600, 16
 local CLOSED_MIN, CLOSED_MAX = 1000000, 8000000
-local HORIZON, STAGGERED = 500000, 3000000
+local HORIZON, STAGGERED, APPOINTED = 500000, 3000000, 1000000
 
 local max, min, floor = math.max, math.min, math.floor
 local op, interval, reach = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -132,6 +132,15 @@ else
   for i, lane in ipairs(LANES) do details[i], details[i + #LANES] = s[lane .. 'Last'], s[lane] end
 end
 
+-- Behind those who were told when to come back; who booked keeps that place, see
+-- law.go.
+local next = free()
+local crowded = s.closedFor == 0 and s.tail > next and s.tail <= next + STAGGERED
+if crowded then next = s.tail end
+local answer = {next - now, spacing(), s.closedFor > 0 and 1 or 0, unpack(details)}
+for i, value in ipairs(answer) do answer[i] = string.format('%.17g', value) end
+if crowded and op == 'book' and details[1] > 0 and s.tail < free() + APPOINTED then s.tail = s.tail + spacing() end
+
 if op ~= 'shares' then
   local changes = {}
   for name, value in pairs(s) do
@@ -140,10 +149,4 @@ if op ~= 'shares' then
   redis.call('HSET', KEYS[1], unpack(changes))
   redis.call('PEXPIRE', KEYS[1], 3600000)
 end
-
--- Behind those who were told when to come back, see law.go.
-local next = free()
-if s.closedFor == 0 and s.tail > next and s.tail <= next + STAGGERED then next = s.tail end
-local answer = {next - now, spacing(), s.closedFor > 0 and 1 or 0, unpack(details)}
-for i, value in ipairs(answer) do answer[i] = string.format('%.17g', value) end
 return answer

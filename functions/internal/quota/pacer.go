@@ -112,6 +112,17 @@ func (p *Pacer) dropLate() {
 	}
 }
 
+// hear takes in what the store says of a report: nothing that sends this
+// process farther back in line.
+func (p *Pacer) hear(o Outlook) {
+	p.mu.Lock()
+	if ahead := max(0, p.free().Sub(p.now())); !o.Closed && !p.outlook.Closed {
+		o.Next = min(o.Next, ahead)
+	}
+	p.mu.Unlock()
+	p.learn(o, 0)
+}
+
 // learn takes in an answer of the store.
 func (p *Pacer) learn(o Outlook, settled int) {
 	p.mu.Lock()

@@ -89,10 +89,12 @@ func (m *Memory) Book(ctx context.Context, lane events.Priority, within time.Dur
 	defer m.mu.Unlock()
 	now := m.now().Sub(m.origin)
 	b := m.law.book(now, min(within, Horizon))
+	o := m.law.outlook(now)
 	if b.Seq > 0 {
 		m.tally.at(now)[laneOf(lane)]++
+		m.law.appoint(now)
 	}
-	return b, m.law.outlook(now), nil
+	return b, o, nil
 }
 
 // Report implements [Store]. It calls learn before it returns.

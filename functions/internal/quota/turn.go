@@ -94,7 +94,7 @@ type slot struct {
 // shows at the next booking.
 func (s *slot) Report(v pushing.Verdict) {
 	if !s.reported.Swap(true) {
-		s.pacer.store.Report(s.booking, v, func(o Outlook) { s.pacer.learn(o, 0) })
+		s.pacer.store.Report(s.booking, v, s.pacer.hear)
 	}
 }
 
