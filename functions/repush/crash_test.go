@@ -22,7 +22,7 @@ import (
 // crashes is how many processes TestCrashes kills for each kind of state: 1,000
 // in all, fewer where the race detector makes a process start three times
 // slower.
-const crashes = 40
+const crashes = 500
 
 // perCrash is how many requests the process that is killed works on.
 const perCrash = 3

@@ -220,6 +220,9 @@ func (r *record) answer(q *request, found pushing.Found, now time.Time) pushing.
 		Found: found, ReceivedAt: q.ReceivedAt, Age: now.Sub(q.ReceivedAt) - q.held(now), Code: q.Code, First: q.First, Young: q.Young,
 		Pushes: r.Pushes, Attempts: q.Attempts, MaybeDuplicate: r.Maybe || r.Pushes > 0,
 	}
+	if found == pushing.Interrupted { // whose own push is none before it
+		c.MaybeDuplicate = r.Maybe || r.Pushes > q.Unresolved || q.Unresolved > 1
+	}
 	if q.Ask != nil {
 		c.Ask = *q.Ask
 	}

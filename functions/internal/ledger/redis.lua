@@ -225,6 +225,7 @@ local function answer(q, found, details)
   c.found, c.receivedAt, c.age = found, q.r, now - q.r - (held(q) or 0)
   c.code, c.young, c.pushes, c.attempts = c.code or q.c, q.y, r.p, q.a
   c.maybe = r.m or r.p > 0
+  if found == INTERRUPTED then c.maybe = r.m or r.p > q.x or q.x > 1 end -- its own push is none before it
   if q.v and not c.first then c.first = first(q) end
   return {c, q.k ~= ARGV[3] and q.k or '', q.e or ''}
 end

@@ -17,7 +17,7 @@ type outbox struct {
 // How much, and how long, a crash may make leave once more, under the same id.
 const (
 	outboxSize = 64
-	outboxTime = 5 * time.Second
+	outboxTime = 10 * time.Second
 )
 
 // sent notes an event that has left.

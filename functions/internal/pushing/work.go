@@ -225,7 +225,7 @@ func (w *work) answer(ctx context.Context, c Claim) Result {
 func (w *work) interrupted(ctx context.Context, turn Turn, c Claim) Result {
 	if turn != nil && c.Request == w.ask.Request && w.repeats(c) {
 		a := newAttempt(w, turn, c)
-		a.unresolved = interruptedEnding()
+		a.unresolved, a.claim.MaybeDuplicate = interruptedEnding(), true
 		return a.run(ctx)
 	}
 	return w.decide(ctx, c, *interruptedEnding())

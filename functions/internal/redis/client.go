@@ -49,6 +49,8 @@ var errInvalidURL = errors.New("the URL must be redis://[user:password@]host[:po
 type Client struct {
 	batches *batches
 	trips   atomic.Int64
+	// digests are those of all scripts seen, of which there are few.
+	digests sync.Map
 
 	mu sync.Mutex
 	// options say what db is made from; IsClusterMode is found out.
@@ -138,8 +140,7 @@ func (c *Client) EvalLater(script string, keys []string, args []any, done func(a
 // enqueue queues a call, or answers it with an error. What go-redis cannot
 // write would fail the whole pipeline: it is refused here.
 func (c *Client) enqueue(urgent bool, script string, keys []string, args []any, done func(any, error)) {
-	digest := sha1.Sum([]byte(script)) // names the script, as EVALSHA wants it
-	words := []any{evalSHA, hex.EncodeToString(digest[:]), len(keys)}
+	words := []any{evalSHA, c.digest(script), len(keys)}
 	for _, key := range keys {
 		words = append(words, key)
 	}
@@ -157,6 +158,16 @@ func (c *Client) enqueue(urgent bool, script string, keys []string, args []any, 
 	if !c.batches.add(&call{script, words, done}, urgent) {
 		done(nil, classify(goredis.ErrClosed))
 	}
+}
+
+// digest names a script as EVALSHA wants it.
+func (c *Client) digest(script string) any {
+	name, known := c.digests.Load(script)
+	if !known {
+		sum := sha1.Sum([]byte(script))
+		name, _ = c.digests.LoadOrStore(script, hex.EncodeToString(sum[:]))
+	}
+	return name
 }
 
 // RoundTrips is the number of pipelines sent so far; the handshakes of

@@ -101,7 +101,7 @@ var tests = map[string]func(*suite){
 		first = s.send(first)
 		s.Advance(lease + time.Millisecond)
 		c := s.claim("b", 1, pushing.Interrupted)
-		if c.Request.ID != "a" || c.Data.Reason != "reason a" || c.Pushes != 1 || c.Attempts != 1 || !c.MaybeDuplicate {
+		if c.Request.ID != "a" || c.Data.Reason != "reason a" || c.Pushes != 1 || c.Attempts != 1 || c.MaybeDuplicate {
 			s.Errorf("interrupted = %+v", c)
 		}
 		s.claim("a", 1, pushing.Busy)
@@ -144,7 +144,7 @@ var tests = map[string]func(*suite){
 		c = s.notSent(c, false)
 		s.lost("Park", s.Ledger.Park(s.Context(), c, 0, "x"))
 		s.Advance(lease + time.Millisecond)
-		if got := s.claim("a", 1, pushing.Interrupted); got.Pushes != 1 || got.Attempts != 2 {
+		if got := s.claim("a", 1, pushing.Interrupted); got.Pushes != 1 || got.Attempts != 2 || got.MaybeDuplicate {
 			s.Errorf("interrupted = %+v", got)
 		}
 	},
