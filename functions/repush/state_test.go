@@ -179,6 +179,42 @@ func TestRedisFlushedInTheMiddle(t *testing.T) {
 	}
 }
 
+// TestRedisFlushedDuringARun: what was between two steps is given back, or told.
+func TestRedisFlushedDuringARun(t *testing.T) {
+	t.Parallel()
+	const n = 60
+	server, endpoint := world(t, n)
+	store := redistest.Start(t)
+	f, out := inProcess(t, endpoint, "REPUSH_STATE="+store.URL(), "REPUSH_QPS=20")
+	defer f.state.close()
+	var flush sync.WaitGroup
+	flush.Go(func() {
+		for server.Deliveries().Total < n/3 {
+			time.Sleep(time.Millisecond)
+		}
+		store.Do("FLUSHALL")
+	})
+	left := requests(0, n)
+	for begin := time.Now(); len(left) > 0 && time.Since(begin) < time.Minute; {
+		got, givenBack := call(t, f, 20*time.Second, arrayOf(left...))
+		var again [][]byte
+		for i, r := range got.Results {
+			if givenBack && r.Outcome == "" {
+				again = append(again, left[i])
+			}
+		}
+		left = again
+	}
+	flush.Wait()
+	sweepUntil(t, f, out, n)
+	pushed := server.Deliveries().ByMessage
+	for _, c := range out.results(t) {
+		if pushed[c.Request.Data.MsgID] > 1 && c.Outcome == events.Pushed && !c.MaybeDuplicate {
+			t.Errorf("%s was pushed %d times and does not say so", c.Request.ID, pushed[c.Request.Data.MsgID])
+		}
+	}
+}
+
 // TestStopByEvent: within a second no push begins on any instance; start lets
 // the rest follow.
 func TestStopByEvent(t *testing.T) {

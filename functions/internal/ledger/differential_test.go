@@ -26,6 +26,8 @@ type twins struct {
 	born   time.Time
 	memory Memory
 	redis  *Redis
+	client Scripts
+	prefix string
 	// claims are all that were ever given away, of workers dead, slow or alive.
 	claims []pushing.Claim
 	tokens int
@@ -95,6 +97,16 @@ func (tw *twins) prepare(a *pushing.Ask, code string, reading bool) (ok bool) {
 			_ = s.own(a.Request, m)
 			_ = s.save(m, r)
 			tw.seen["young"]++
+		case !isNew:
+			q := r.find(a.Request)
+			wasDue := !q.Until.After(tw.born) || (q.State == claimed || q.State == sending) && !q.Until.After(now)
+			if !q.isDecided() && q.Since.Before(tw.born) && wasDue {
+				if reading { // which leaves no mark in Lua
+					return nil
+				}
+				q.Young, r.Maybe = true, true
+				tw.seen["doubted"]++
+			}
 		}
 		ok = true
 		return nil
@@ -155,7 +167,9 @@ func (tw *twins) receive() {
 
 func (tw *twins) read() {
 	a := tw.some()
-	tw.prepare(&a, "", true)
+	if !tw.prepare(&a, "", true) {
+		return
+	}
 	want, err1 := tw.memory.Read(tw.Context(), a)
 	got, err2 := tw.redis.Read(tw.Context(), a)
 	tw.same("read", want, got, err1, err2)
@@ -165,7 +179,8 @@ func (tw *twins) read() {
 func (tw *twins) held() (held []int) {
 	_ = tw.memory.shelves.do(false, func(s shelf) error {
 		for i, c := range tw.claims {
-			if r, _ := s.record(c.Message()); r.held(c) != nil {
+			r, _ := s.record(c.Message())
+			if _, err := r.held(c); err == nil {
 				held = append(held, i)
 			}
 		}
@@ -185,7 +200,12 @@ func (tw *twins) step(name string, count int, op func(pushing.Ledger, pushing.Cl
 		i = rapid.SampledFrom(held).Draw(tw.T, "claim held")
 	}
 	c := tw.claims[i]
-	c.Pushes += pick(tw.T, "off by", 0, 0, 0, 0, 0, 0, -count, 1, -1)
+	off := pick(tw.T, "off by", 0, 0, 0, 0, 0, 0, -count, 1, -1)
+	c.Pushes += off
+	c.Attempts += pick(tw.T, "attempts off by", 0, 0, 0, 0, 0, 0, 0, -1)
+	if name == "sending" && off < 0 {
+		c.Attempts--
+	}
 	c.Lease = pick(tw.T, "lease", 200*time.Millisecond, 5*time.Second)
 	want, got := op(tw.memory, c), op(tw.redis, c)
 	var halted, haltedToo *pushing.Halted
@@ -194,9 +214,14 @@ func (tw *twins) step(name string, count int, op func(pushing.Ledger, pushing.Cl
 		tw.seen["halted"]++
 	case want == nil && got == nil:
 		tw.claims[i].Pushes = c.Pushes + count
+		if name == "sending" {
+			tw.claims[i].Attempts = c.Attempts + 1
+		}
 		tw.seen[name]++
 	case errors.Is(want, pushing.ErrLost) && errors.Is(got, pushing.ErrLost):
 		tw.seen[name+" lost"]++
+	case errors.Is(want, pushing.ErrForgotten) && errors.Is(got, pushing.ErrForgotten):
+		tw.seen["forgotten"]++
 	default:
 		tw.Fatalf("%s of %s under fence %d, pushes %d: go %v, lua %v", name, c.Request.ID, c.Fence, c.Pushes, want, got)
 	}
@@ -246,6 +271,21 @@ func (tw *twins) order() {
 	tw.same("order", nil, nil, err1, err2)
 }
 
+// reborn: from now on another server answers, with all that the last one knew.
+func (tw *twins) reborn() {
+	var births []string
+	for shard := range shards {
+		births = append(births, tw.prefix+place{shard: shard}.keys()[3])
+	}
+	if _, err := tw.client.Eval(tw.Context(), "for _, key in ipairs(KEYS) do redis.call('HSET', key, 'run', 'gone') end", births); err != nil {
+		tw.Fatal(err)
+	}
+	if _, err := tw.redis.everywhere(tw.Context(), "birth", arguments{}); err != nil {
+		tw.Fatal(err)
+	}
+	tw.born = tw.clock.Now()
+}
+
 func (tw *twins) report() {
 	operation := pick(tw.T, "operation", "", "op-1", "op-2", "op-3")
 	p1, err1 := tw.memory.Progress(tw.Context(), operation)
@@ -291,14 +331,14 @@ func TestRedisIsTheSameMachine(t *testing.T) {
 	var rooms atomic.Int64
 	seen := make(map[string]int)
 	rapid.Check(t, func(t *rapid.T) {
-		tw := &twins{T: t, clock: newClock(), seen: seen}
+		tw := &twins{T: t, clock: newClock(), seen: seen, client: client, prefix: fmt.Sprint("twins", rooms.Add(1))}
 		tw.born, tw.memory = tw.clock.Now(), NewMemory(ages, tw.clock.Now)
-		tw.redis = NewRedis(newRoom(client, fmt.Sprint("twins", rooms.Add(1)), tw.clock.Now), ages)
+		tw.redis = NewRedis(newRoom(client, tw.prefix, tw.clock.Now), ages)
 		grow(t, tw.redis, tw.clock)
 		tw.clock.advance(pick(t, "age", 0, -time.Hour-time.Millisecond, -time.Hour, -2*time.Hour))
 		actions := map[string]func(){
 			"claim": tw.claim, "receive": tw.receive, "read": tw.read, "sending": tw.sending, "not sent": tw.notSent, "park": tw.park,
-			"decide": tw.decide, "emitted": tw.emitted, "order": tw.order, "report": tw.report,
+			"decide": tw.decide, "emitted": tw.emitted, "order": tw.order, "report": tw.report, "reborn": tw.reborn,
 		}
 		often := []string{"claim", "claim", "claim", "claim", "claim", "sending", "sending", "sending", "sending", "sending", "not sent", "park", "decide", "decide", "order", "order"}
 		names := append(slices.Sorted(maps.Keys(actions)), often...)
@@ -312,7 +352,7 @@ func TestRedisIsTheSameMachine(t *testing.T) {
 	})
 	for _, what := range []string{
 		"found 0", "found 1", "found 2", "found 3", "found 4", "found 5", "found 6", "sending", "sending lost", "not sent", "not sent lost",
-		"park", "park lost", "decide", "decide lost", "halted", "young", "order", "due",
+		"park", "park lost", "decide", "decide lost", "halted", "young", "doubted", "order", "due",
 	} {
 		if seen[what] == 0 {
 			t.Errorf("%q never happened", what)

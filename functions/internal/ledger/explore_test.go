@@ -172,6 +172,7 @@ func (w *world) act(i, choice int) {
 			return
 		}
 		a.Claim.Pushes++
+		a.Claim.Attempts++
 		a.At = isSending
 	case isSending:
 		switch choice {

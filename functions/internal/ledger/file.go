@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"strings"
+	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -28,6 +30,17 @@ type File struct {
 
 var _ pushing.Ledger = (*File)(nil)
 
+var errDamaged = errors.New("the ledger file is no ledger, or damaged: restore it from a copy, or move it away and begin anew, which forgets what was pushed")
+
+// damaged makes an error of a panic, which is how bbolt says that a page is
+// damaged, and the kernel that one is missing. It restores how faults end.
+func damaged(err *error, faults bool) {
+	debug.SetPanicOnFault(faults)
+	if p := recover(); p != nil {
+		*err = errDamaged
+	}
+}
+
 // lockWait is how long another process is given to end: a container that is
 // being replaced by the next.
 const lockWait = 3 * time.Second
@@ -35,15 +48,16 @@ const lockWait = 3 * time.Second
 // OpenFile opens the ledger at path, or makes it, readable by its owner alone.
 // retention and now are those of [NewMemory]. It fails when another process has
 // it open, when the file is no ledger, and when the disk refuses.
-func OpenFile(path string, retention time.Duration, now func() time.Time) (*File, error) {
+func OpenFile(path string, retention time.Duration, now func() time.Time) (_ *File, err error) {
+	defer damaged(&err, debug.SetPanicOnFault(true))
 	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: lockWait, FreelistType: bolt.FreelistMapType})
 	switch {
 	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, fmt.Errorf("the ledger file is in use by another process: end it, or use another file (a file serves one process at a time; several need redis://)")
-	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrVersionMismatch), errors.Is(err, bolterrors.ErrChecksum):
-		return nil, fmt.Errorf("the ledger file is no ledger, or damaged (%w): restore it, or move it away and begin anew, which forgets what was pushed", err)
-	case err != nil:
+	case errors.As(err, new(*os.PathError)), errors.As(err, new(syscall.Errno)):
 		return nil, fmt.Errorf("open the ledger file: %w", plain(err))
+	case err != nil:
+		return nil, errDamaged
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
 		for _, name := range buckets {
@@ -91,9 +105,9 @@ var (
 
 type fileShelves struct{ db *bolt.DB }
 
-func (s fileShelves) do(change bool, step func(shelf) error) error {
+func (s fileShelves) do(change bool, step func(shelf) error) (err error) {
+	defer damaged(&err, debug.SetPanicOnFault(true))
 	run := func(tx *bolt.Tx) error { return step(fileShelf{tx}) }
-	var err error
 	if change {
 		err = s.db.Update(run)
 	} else {
@@ -129,7 +143,7 @@ func (s fileShelf) load(m []byte) (f filed, err error) {
 	}
 	f.record = new(record)
 	if err := json.Unmarshal(raw, &f); err != nil {
-		return filed{}, fmt.Errorf("read a record: %w", err)
+		return filed{}, fmt.Errorf("the record of %s cannot be read (%w): restore the file from a copy", m, err)
 	}
 	return f, nil
 }
@@ -192,39 +206,38 @@ func (s fileShelf) own(k pushing.RequestKey, m pushing.Message) error {
 }
 
 func (s fileShelf) each(by time.Time, visit func(*record) bool) error {
-	look := func(m []byte) (bool, error) {
+	var unreadable error
+	look := func(m []byte) bool {
 		f, err := s.load(m)
-		return err == nil && visit(f.record), err
+		if err != nil {
+			unreadable = err
+			return true
+		}
+		return visit(f.record)
 	}
 	if !by.IsZero() {
-		return s.upTo(openBucket, by, look)
+		s.upTo(openBucket, by, look)
+		return unreadable
 	}
 	cursor := s.tx.Bucket(recordsBucket).Cursor()
-	for m, _ := cursor.First(); m != nil; m, _ = cursor.Next() {
-		if goOn, err := look(m); !goOn || err != nil {
-			return err
-		}
+	for m, _ := cursor.First(); m != nil && look(m); m, _ = cursor.Next() {
 	}
-	return nil
+	return unreadable
 }
 
 // upTo visits the messages of an index in the order of their times.
-func (s fileShelf) upTo(bucket []byte, by time.Time, visit func(m []byte) (goOn bool, err error)) error {
+func (s fileShelf) upTo(bucket []byte, by time.Time, visit func(m []byte) (goOn bool)) {
 	end := binary.BigEndian.AppendUint64(nil, uint64(by.UnixNano())+1)
 	cursor := s.tx.Bucket(bucket).Cursor()
-	for key, _ := cursor.First(); key != nil && bytes.Compare(key, end) < 0; key, _ = cursor.Next() {
-		if goOn, err := visit(key[8:]); !goOn || err != nil {
-			return err
-		}
+	for key, _ := cursor.First(); key != nil && bytes.Compare(key, end) < 0 && visit(key[8:]); key, _ = cursor.Next() {
 	}
-	return nil
 }
 
 func (s fileShelf) open(by time.Time) (n int) {
 	if by.IsZero() {
 		return s.tx.Bucket(openBucket).Stats().KeyN
 	}
-	_ = s.upTo(openBucket, by, func([]byte) (bool, error) { n++; return true, nil })
+	s.upTo(openBucket, by, func([]byte) bool { n++; return true })
 	return n
 }
 
@@ -233,14 +246,15 @@ func (s fileShelf) forget(since time.Time) error {
 		return nil
 	}
 	var old [][]byte
-	err := s.upTo(doneBucket, since, func(m []byte) (bool, error) {
+	s.upTo(doneBucket, since, func(m []byte) bool {
 		old = append(old, bytes.Clone(m))
-		return len(old) < 2, nil
+		return len(old) < 2
 	})
+	var err error
 	for _, m := range old {
 		f, failed := s.load(m)
-		if err = errors.Join(err, failed); err != nil {
-			return err
+		if failed != nil {
+			continue // it stays, and so does what it says to whoever asks for it
 		}
 		for _, q := range f.Requests {
 			err = errors.Join(err, s.tx.Bucket(ownersBucket).Delete(requestName(q.Key)))

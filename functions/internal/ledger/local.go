@@ -39,7 +39,8 @@ type shelf interface {
 	owner(k pushing.RequestKey) (pushing.Message, bool)
 	own(k pushing.RequestKey, m pushing.Message) error
 	// each calls visit for every record until it returns false; only for those
-	// that are due by then, unless that is zero.
+	// that are due by then, unless that is zero. The error is of the records
+	// that it could not read.
 	each(by time.Time, visit func(*record) bool) error
 	// open counts the records of which something is unfinished; only those that
 	// are due by then, unless that is zero.
@@ -130,7 +131,7 @@ func (l *local) change(ask pushing.Ask, transition func(*record, moment) error) 
 			return err
 		}
 		if r == nil {
-			result = pushing.ErrLost
+			result = pushing.ErrForgotten
 			return nil
 		}
 		standing, err := s.orders()
@@ -197,6 +198,9 @@ func (l *local) Due(_ context.Context, limit int) (due []pushing.Work, left push
 	maps.DeleteFunc(l.given, func(_ pushing.RequestKey, until time.Time) bool { return !now.Before(until) })
 	err = l.shelves.do(false, func(s shelf) error {
 		left = pushing.Backlogged{Due: s.open(now), Open: s.open(time.Time{})}
+		if limit <= 0 {
+			return nil
+		}
 		return s.each(now, func(r *record) bool {
 			for _, item := range r.work(now) {
 				if _, known := l.given[item.Ask.Request]; !known && len(due) < limit {

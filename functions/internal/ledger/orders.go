@@ -17,13 +17,17 @@ type standing struct {
 // orders are the standing orders by scope.
 type orders map[pushing.Scope]standing
 
-// give takes an order in, and drops those that nobody needs any more: ended
-// ones, and ones about work that retention has forgotten.
+// give takes an order in, unless the scope was cancelled, which is final. It
+// drops those that nobody needs any more: ended ones, and cancellations of work
+// that retention has forgotten.
 func (o orders) give(s pushing.Scope, order pushing.Order, retention time.Duration, now time.Time) {
 	for scope, old := range o {
-		if !old.Until.IsZero() && !now.Before(old.Until) || scope != pushing.Everything && now.Sub(old.Given) > retention {
+		if !old.Until.IsZero() && !now.Before(old.Until) || old.Code == pushing.CodeCancelled && now.Sub(old.Given) > retention {
 			delete(o, scope)
 		}
+	}
+	if o[s].Code == pushing.CodeCancelled {
+		return
 	}
 	if delete(o, s); order.Code == "" {
 		return
@@ -59,7 +63,7 @@ func (o orders) on(s pushing.Scope, now time.Time) pushing.Halted {
 	case given.Until.IsZero():
 		return pushing.Halted{Code: given.Code, Wait: haltedFor}
 	}
-	return pushing.Halted{Code: given.Code, Wait: given.Until.Sub(now)}
+	return pushing.Halted{Code: given.Code, Wait: min(given.Until.Sub(now), haltedFor)}
 }
 
 // codes lists the orders on the scopes.

@@ -21,7 +21,8 @@ const (
 )
 
 const (
-	// haltedFor is how long what an order without end holds up is left alone.
+	// haltedFor is how long what an order holds up is left alone at most: it may
+	// be lifted.
 	haltedFor = 30 * time.Second
 	// emitGrace is how long after a decision its worker may take to send the
 	// event and to say so.
@@ -176,6 +177,9 @@ func (r *record) busy(q *request, code string, until, now time.Time) pushing.Cla
 // wait makes q wait from now on, and counts how long it stood still.
 func (q *request) wait(code string, until, now time.Time) {
 	q.Held = q.held(now)
+	if isOrder(q.Code) {
+		q.Code = ""
+	}
 	q.State, q.Code, q.Since, q.Until = waiting, cmp.Or(code, q.Code), now, until
 }
 
@@ -194,7 +198,8 @@ func isOrder(code string) bool { return stoodStill(code) || code == pushing.Code
 // take gives the claim of q away under a new fencing number. An interrupted
 // request stays sending: until it is decided, nobody knows.
 func (r *record) take(q *request, found pushing.Found, ask pushing.Ask, at moment) pushing.Claim {
-	r.Fence++
+	// Never the same again, whatever the ledger has forgotten meanwhile.
+	r.Fence = max(r.Fence+1, at.now.UnixMilli())
 	r.Token, r.Found, r.Touched = ask.Token, found, at.now
 	if q.State != sending {
 		q.Held = q.held(at.now)
@@ -232,26 +237,30 @@ func (r *record) answer(q *request, found pushing.Found, now time.Time) pushing.
 	return c
 }
 
-// held returns the request that c claims, or nil when c lost it.
-func (r *record) held(c pushing.Claim) *request {
+// held returns the request that c claims. [pushing.ErrLost]: c lost it;
+// [pushing.ErrForgotten]: the request is not known.
+func (r *record) held(c pushing.Claim) (*request, error) {
 	q := r.find(c.Request)
-	if q == nil || r.Fence != c.Fence || q.State != claimed && q.State != sending {
-		return nil
+	switch {
+	case q == nil:
+		return nil, pushing.ErrForgotten
+	case r.Fence != c.Fence || q.State != claimed && q.State != sending:
+		return q, pushing.ErrLost
 	}
-	return q
+	return q, nil
 }
 
 func (r *record) markSending(c pushing.Claim, at moment) error {
-	q := r.held(c)
+	q, err := r.held(c)
+	asked := err == nil && q.State == sending && r.Pushes == c.Pushes+1 && q.Attempts == c.Attempts+1 // before
 	switch {
-	case q == nil:
-		return pushing.ErrLost
-	case r.Pushes == c.Pushes+1 && q.State == sending: // asked before
-	case r.Pushes != c.Pushes:
+	case err != nil:
+		return err
+	case !asked && (r.Pushes != c.Pushes || q.Attempts != c.Attempts):
 		return pushing.ErrLost
 	case at.order.Code != "":
 		return &at.order
-	default:
+	case !asked:
 		q.State = sending
 		q.Attempts++
 		q.Unresolved++
@@ -262,9 +271,11 @@ func (r *record) markSending(c pushing.Claim, at moment) error {
 }
 
 func (r *record) markNotSent(c pushing.Claim, maybe bool, at moment) error {
-	q := r.held(c)
+	q, err := r.held(c)
 	switch {
-	case q == nil:
+	case err != nil:
+		return err
+	case q.Attempts != c.Attempts: // one that comes late must not take back the next
 		return pushing.ErrLost
 	case r.Pushes == c.Pushes-1: // asked before
 	case r.Pushes != c.Pushes || q.State != sending:
@@ -281,16 +292,15 @@ func (r *record) markNotSent(c pushing.Claim, maybe bool, at moment) error {
 }
 
 func (r *record) park(c pushing.Claim, after time.Duration, code string, at moment) error {
-	q := r.held(c)
-	if q == nil {
-		if q = r.find(c.Request); q != nil && r.Fence == c.Fence && q.State == waiting {
+	q, err := r.held(c)
+	if err != nil {
+		if q != nil && r.Fence == c.Fence && q.State == waiting {
 			return nil // asked before
 		}
-		return pushing.ErrLost
+		return err
 	}
 	if q.State == sending && r.Pushes == c.Pushes+1 && q.Unresolved == 1 {
 		r.Pushes, q.Unresolved, q.State = c.Pushes, 0, claimed
-		q.Attempts--
 	}
 	if q.State != claimed {
 		return pushing.ErrLost
@@ -301,9 +311,8 @@ func (r *record) park(c pushing.Claim, after time.Duration, code string, at mome
 }
 
 func (r *record) decide(c pushing.Claim, d pushing.Decision, at moment) error {
-	q := r.held(c)
-	if q == nil {
-		q = r.find(c.Request)
+	q, err := r.held(c)
+	if err != nil {
 		switch {
 		case q == nil || !q.isDecided():
 		case r.Fence == c.Fence && q.First.Outcome == d.Outcome:
@@ -311,7 +320,7 @@ func (r *record) decide(c pushing.Claim, d pushing.Decision, at moment) error {
 		case q.First.Outcome == events.Unknown && q.First.Late == "":
 			q.First.Late = string(d.Outcome)
 		}
-		return pushing.ErrLost
+		return err
 	}
 	if q.State == sending && !d.Outcome.Closes() {
 		r.Pushes--

@@ -146,12 +146,15 @@ func (r *Redis) Decide(ctx context.Context, c pushing.Claim, d pushing.Decision)
 func (r *Redis) change(ctx context.Context, op string, c pushing.Claim, args arguments, event string) error {
 	record, _ := recordOf(c.Message())
 	args["source"], args["id"], args["fence"], args["pushes"] = c.Request.Source, c.Request.ID, c.Fence, c.Pushes
+	args["attempts"] = c.Attempts
 	replies, err := r.together(ctx, r.call(op, record, args, event))
 	switch {
 	case err != nil:
 		return err
 	case replies[0].Lost:
 		return pushing.ErrLost
+	case replies[0].Forgotten:
+		return pushing.ErrForgotten
 	case replies[0].Halted != "":
 		return &pushing.Halted{Code: replies[0].Halted, Wait: duration(replies[0].Wait)}
 	}

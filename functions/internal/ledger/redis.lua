@@ -21,7 +21,7 @@
 -- limits of cluster instances). Times are milliseconds. Requests and events are
 -- never decoded: cjson keeps 14 digits and turns [] into {}.
 --
--- A record: f fence, t token and w found of the last claim, p pushes, m maybe
+-- A record: f fence, b the one before, t token and w found of the last claim, p pushes, m maybe
 -- duplicate, q requests: s source, i id, g generation, z state, r received, u
 -- until, c code, n since, h held, y young, a attempts, x unresolved, o operation,
 -- k request, e event; v outcome, d decided at (text), l late.
@@ -32,7 +32,7 @@ local GRANTED, INTERRUPTED, CLOSED, BUSY, UNDELIVERED, REPEATED = 0, 1, 2, 3, 4,
 local CLOSES = {pushed = true, unknown = true}
 local STOOD_STILL = {Stopped = true, Paused = true}
 local IS_ORDER = {Stopped = true, Paused = true, BreakerOpen = true}
-local LOST, DONE = {'{"lost":true}'}, {'{}'}
+local LOST, FORGOTTEN, DONE = {'{"lost":true}'}, {'{"forgotten":true}'}, {'{}'}
 
 local name = string.sub(KEYS[1], -22)
 local a = cjson.decode(ARGV[2])
@@ -89,10 +89,18 @@ local function open()
   end
 end
 
+-- counts are statistics: what cannot be read begins anew.
+local function counts(text)
+  local ok, n = pcall(cjson.decode, text or '{}')
+  if not ok or type(n) ~= 'table' then return {} end
+  for field, value in pairs(n) do n[field] = tonumber(value) end
+  return n
+end
+
 -- count moves a request between states; nil is none.
 local function count(q, from, to)
   for _, operation in ipairs(q.o and {'', q.o} or {''}) do
-    local n = cjson.decode(redis.call('HGET', KEYS[5], operation) or '{}')
+    local n = counts(redis.call('HGET', KEYS[5], operation))
     if from then n[from] = (n[from] or 0) - 1 end
     if to then n[to] = (n[to] or 0) + 1 end
     if to == 'decided' then
@@ -112,11 +120,11 @@ end
 local function forget()
   local operation = redis.call('HRANDFIELD', KEYS[5])
   if not operation then return end
-  local n = cjson.decode(redis.call('HGET', KEYS[5], operation))
+  local n = counts(redis.call('HGET', KEYS[5], operation))
   for _, state in ipairs({'waiting', 'claimed', 'sending', 'decided'}) do
     if (n[state] or 0) > 0 then return end
   end
-  if now - n.at > a.retention then redis.call('HDEL', KEYS[5], operation) end
+  if now - (n.at or 0) > a.retention then redis.call('HDEL', KEYS[5], operation) end
 end
 
 -- due_of is when an unfinished request can be taken up: while somebody is at the
@@ -133,7 +141,7 @@ local function save()
     if q.z ~= before[q] then count(q, before[q], q.z) end
     if q.z ~= 'emitted' then due = math.min(due or math.huge, due_of(q)) end
   end
-  if not open() then r.t, r.w = nil, nil end
+  if not open() then r.b, r.t, r.w = nil, nil, nil end
   if due then
     redis.call('SET', KEYS[1], cjson.encode(r))
     redis.call('ZADD', KEYS[2], due, name)
@@ -149,7 +157,7 @@ local function on(text)
   if not text then return nil end
   local code, ends = string.match(text, '^(%a+)|(%d+)|')
   if ends == '0' then return code, HALTED_FOR end
-  if ends - now > 0 then return code, ends - now end
+  if ends - now > 0 then return code, math.min(ends - now, HALTED_FOR) end
 end
 
 -- over is the order that the request is subject to: a cancellation, or the first.
@@ -177,7 +185,8 @@ local function born()
   local info = redis.pcall('INFO', 'server')
   local run = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
   local mark = redis.call('HMGET', KEYS[4], 'run', 'at')
-  if mark[2] and (run == '' or run == mark[1]) then return tonumber(mark[2]), false end
+  local at = tonumber(mark[2])
+  if at and (run == '' or run == mark[1]) then return at, false end
   if ARGV[1] == 'read' then return now, false end
   redis.call('HSET', KEYS[4], 'run', run, 'at', now)
   return now, true
@@ -190,6 +199,7 @@ end
 
 local function wait(q, code, until_)
   q.h, q.z, q.n, q.u = held(q), 'waiting', now, until_
+  if IS_ORDER[q.c] then q.c = nil end
   if code ~= '' then q.c = code end
   changed = true
 end
@@ -239,7 +249,8 @@ local function ours(q, found, order)
 end
 
 local function take(q, found, order)
-  r.f, r.t, r.w = r.f + 1, a.token, found
+  -- Never the same fence again, whatever this server has forgotten meanwhile.
+  r.b, r.f, r.t, r.w = r.f, math.max(r.f + 1, now), a.token, found
   if q.z ~= 'sending' then q.h, q.z = held(q), 'claimed' end
   q.u = now + a.lease
   changed = true
@@ -270,11 +281,20 @@ local function claim(q)
   return take(q, GRANTED)
 end
 
+-- doubt marks a request that was due, or in somebody's hands, when this server
+-- was born: what it knows of it may come from a copy that missed a push.
+local function doubt(q, birth)
+  local was_due = q.u <= birth or is_open(q) and q.u <= now
+  if q.n < birth and was_due then q.y, r.m, changed = true, true, true end
+end
+
 -- receives is a step that answers like a claim.
 local function receives(step)
   return function()
     local birth, is_new = born()
-    local out = step(find() or add(birth))
+    local q = find() or add(birth)
+    if not is_decided(q) then doubt(q, birth) end
+    local out = step(q)
     if changed and ARGV[1] ~= 'read' then
       forget()
       save()
@@ -288,29 +308,32 @@ end
 local steps = {claim = receives(claim), read = receives(claim)}
 steps.receive = receives(function(q) return answer(q, BUSY) end)
 
--- holding is the request whose claim is held under this fence.
+-- holding is the request whose claim is held under this fence, or nil and why.
 local function holding()
   local q = find()
-  if q and r.f == a.fence and is_open(q) then return q end
+  if not q then return nil, FORGOTTEN end
+  if r.f ~= a.fence or not is_open(q) then return nil, LOST, q end
+  return q
 end
 
 function steps.sending()
-  local q = holding()
-  if not q then return LOST end
-  if r.p ~= a.pushes + 1 or q.z ~= 'sending' then -- else it was asked before
-    if r.p ~= a.pushes then return LOST end
-    local code, order_wait = over()
-    if code then return {cjson.encode({halted = code, wait = order_wait})} end
-    q.z, q.a, q.x, r.p = 'sending', (q.a or 0) + 1, (q.x or 0) + 1, r.p + 1
-  end
+  local q, why = holding()
+  if not q then return why end
+  local attempts = q.a or 0
+  local asked = q.z == 'sending' and r.p == a.pushes + 1 and attempts == a.attempts + 1 -- before
+  if not asked and (r.p ~= a.pushes or attempts ~= a.attempts) then return LOST end
+  local code, order_wait = over()
+  if code then return {cjson.encode({halted = code, wait = order_wait})} end
+  if not asked then q.z, q.a, q.x, r.p = 'sending', attempts + 1, (q.x or 0) + 1, r.p + 1 end
   q.u = now + a.lease
   save()
   return DONE
 end
 
 function steps.notsent()
-  local q = holding()
-  if not q then return LOST end
+  local q, why = holding()
+  if not q then return why end
+  if (q.a or 0) ~= a.attempts then return LOST end -- one that comes late must not take back the next
   if r.p ~= a.pushes - 1 then -- else it was asked before
     if r.p ~= a.pushes or q.z ~= 'sending' then return LOST end
     q.x, r.p = q.x - 1, r.p - 1
@@ -322,15 +345,12 @@ function steps.notsent()
 end
 
 function steps.park()
-  local q = holding()
+  local q, why, other = holding()
   if not q then
-    q = find()
-    if q and r.f == a.fence and q.z == 'waiting' then return DONE end -- asked before
-    return LOST
+    if other and r.f == a.fence and other.z == 'waiting' then return DONE end -- asked before
+    return why
   end
-  if q.z == 'sending' and r.p == a.pushes + 1 and q.x == 1 then
-    r.p, q.x, q.z, q.a = a.pushes, nil, 'claimed', q.a - 1
-  end
+  if q.z == 'sending' and r.p == a.pushes + 1 and q.x == 1 then r.p, q.x, q.z = a.pushes, nil, 'claimed' end
   if q.z ~= 'claimed' then return LOST end
   wait(q, a.code or '', now + a.after)
   save()
@@ -338,17 +358,16 @@ function steps.park()
 end
 
 function steps.decide()
-  local q = holding()
+  local q, why, other = holding()
   if not q then
-    q = find()
-    if q and is_decided(q) then
-      if r.f == a.fence and q.v == a.outcome then return DONE end -- asked before
-      if q.v == 'unknown' and not q.l then
-        q.l = a.outcome
+    if other and is_decided(other) then
+      if r.f == a.fence and other.v == a.outcome then return DONE end -- asked before
+      if other.v == 'unknown' and not other.l then
+        other.l = a.outcome
         save()
       end
     end
-    return LOST
+    return why
   end
   if q.z == 'sending' and not CLOSES[a.outcome] then r.p = r.p - 1 end
   q.z, q.e, q.x, q.u = 'decided', ARGV[3], nil, now + EMIT_GRACE
@@ -369,13 +388,13 @@ end
 -- drop undoes the claim of a request that turned out to be another message's.
 function steps.drop()
   local q, at = find()
-  if q and not is_decided(q) and q.z ~= 'sending' then
+  if not q then return DONE end -- asked before
+  if not is_decided(q) and q.z ~= 'sending' then
     table.remove(r.q, at)
     count(q, q.z, nil)
   end
-  if not r then return DONE end
   if a.fence > 0 and a.fence == r.f then -- a claim that nobody was told of
-    r.f, r.t, r.w = r.f - 1, nil, nil
+    r.f, r.t, r.w = r.b or r.f, nil, nil
     local other = open()
     if other then other.u = now end
   end
@@ -421,10 +440,12 @@ function steps.order()
   local all = redis.call('HGETALL', KEYS[3])
   for i = 1, #all, 2 do
     local scope, given = all[i], tonumber(string.match(all[i + 1], '|(%d+)$'))
-    if not given or not on(all[i + 1]) or scope ~= 'everything' and now - given > a.retention then
+    local code = on(all[i + 1])
+    if not given or not code or code == 'Cancelled' and now - given > a.retention then
       redis.call('HDEL', KEYS[3], scope)
     end
   end
+  if on(redis.call('HGET', KEYS[3], a.scope)) == 'Cancelled' then return DONE end -- which is final
   redis.call('HDEL', KEYS[3], a.scope)
   if a.code then redis.call('HSET', KEYS[3], a.scope, string.format('%s|%.0f|%.0f', a.code, a.lasts > 0 and now + a.lasts or 0, now)) end
   return DONE

@@ -127,9 +127,10 @@ type reply struct {
 
 	Unreadable bool `json:"unreadable"`
 	// Of transitions.
-	Lost   bool   `json:"lost"`
-	Halted string `json:"halted"`
-	Wait   int64  `json:"wait"`
+	Lost      bool   `json:"lost"`
+	Forgotten bool   `json:"forgotten"`
+	Halted    string `json:"halted"`
+	Wait      int64  `json:"wait"`
 	// Of questions.
 	Found      pushing.Found `json:"found"`
 	Fence      int64         `json:"fence"`

@@ -193,7 +193,7 @@ func TestRedisRealClock(t *testing.T) {
 	for {
 		c := mustClaim(t, r, a)
 		if c.Found == pushing.Granted {
-			if c.Fence != first.Fence+1 || c.Age < a.Lease {
+			if c.Fence <= first.Fence || c.Age < a.Lease {
 				t.Errorf("after the lease %+v", c)
 			}
 			break
@@ -268,28 +268,28 @@ func TestRedisForgetsOrders(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	r, clock := newRedis(t, server)
-	give := func(s pushing.Scope, lasts time.Duration) {
+	give := func(s pushing.Scope, code string, lasts time.Duration) {
 		t.Helper()
-		if err := r.Order(t.Context(), s, pushing.Order{Code: pushing.CodePaused, For: lasts}); err != nil {
+		if err := r.Order(t.Context(), s, pushing.Order{Code: code, For: lasts}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	kept := func() string { return server.Do("HKEYS", "ons-repush:{33}:orders") }
-	give(pushing.Everything, 0)
-	give("operation/a", 0)
-	give("operation/b", time.Second)
+	give(pushing.Everything, pushing.CodeStopped, 0)
+	give("operation/a", pushing.CodeCancelled, 0)
+	give("operation/b", pushing.CodePaused, time.Second)
 	if got := kept(); got != "[everything operation/a operation/b]" {
 		t.Errorf("kept %s", got)
 	}
 	clock.advance(time.Second)
-	give("operation/c", 0)
+	give("operation/c", pushing.CodePaused, 0)
 	if got := kept(); got != "[everything operation/a operation/c]" {
 		t.Errorf("kept %s, want none that has ended", got)
 	}
 	clock.advance(time.Hour + time.Millisecond)
-	give("operation/d", 0)
-	if got := kept(); got != "[everything operation/d]" {
-		t.Errorf("kept %s, want none that is older than retention, but for everything", got)
+	give("operation/d", pushing.CodePaused, 0)
+	if got := kept(); got != "[everything operation/c operation/d]" {
+		t.Errorf("kept %s, want no cancellation that is older than retention", got)
 	}
 }
 
@@ -361,6 +361,7 @@ func TestRedisContradictionLeavesNoTrace(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Pushes++
+	c.Attempts++
 	clock.advance(time.Minute) // its lease is over, and it wakes up
 	contradicting := askFor(1)
 	contradicting.Data.MsgID, contradicting.Token = c.Data.MsgID, "token"
@@ -395,6 +396,7 @@ func TestRedisParkNeedsOneOpenSend(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.Pushes++
+		c.Attempts++
 	}
 	c.Pushes--
 	if err := r.Park(t.Context(), c, 0, "x"); !errors.Is(err, pushing.ErrLost) {
@@ -498,6 +500,7 @@ func TestRedisMemory(t *testing.T) {
 	mustClaim(t, r, largeAsk(0)) // births
 	done := doneOf(t, largeAsk(0))
 	var asks []pushing.Ask
+	claims := make([]pushing.Claim, n)
 	empty := used()
 	measure := func(what string, most int) {
 		t.Helper()
@@ -511,13 +514,16 @@ func TestRedisMemory(t *testing.T) {
 		if err == nil {
 			err = r.MarkSending(t.Context(), c)
 		}
+		claims[i] = c
 		if err != nil {
 			t.Error(err)
 		}
 	})
 	measure("claimed and sending", 2000)
 	parallelBy(64, n, func(i int) {
-		c := pushing.Claim{Ask: largeAsk(1 + i), Fence: 1, Pushes: 1}
+		c := claims[i]
+		c.Pushes++
+		c.Attempts++
 		if err := r.Decide(t.Context(), c, pushing.Decision{Outcome: events.Pushed, Event: done, At: time.Now()}); err != nil {
 			t.Error(err)
 		}
@@ -529,7 +535,7 @@ func TestRedisMemory(t *testing.T) {
 	if err := r.MarkEmitted(t.Context(), asks...); err != nil {
 		t.Fatal(err)
 	}
-	measure("emitted", 650)
+	measure("emitted", 670)
 }
 
 // parallelBy runs n steps, by so many workers.
@@ -577,4 +583,78 @@ func FuzzRedisRecord(f *testing.F) {
 			_ = r.Decide(t.Context(), c, pushing.Decision{Outcome: events.Failed})
 		}
 	})
+}
+
+// TestRedisFlushLeavesNobodyAlone: a claim from before the flush and one from
+// after it, for one request, are never both good.
+func TestRedisFlushLeavesNobodyAlone(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	r, clock := newRedis(t, server)
+	before := mustClaim(t, r, askFor(1))
+	server.Do("FLUSHALL")
+	if err := r.MarkSending(t.Context(), before); !errors.Is(err, pushing.ErrForgotten) {
+		t.Errorf("after the flush: %v, want forgotten", err)
+	}
+	clock.advance(time.Millisecond)
+	after := mustClaim(t, r, askFor(1))
+	if err := r.MarkSending(t.Context(), before); !errors.Is(err, pushing.ErrLost) || !after.Young || !after.MaybeDuplicate {
+		t.Errorf("the old claim: %v; the new one: %+v", err, after)
+	}
+	if err := r.MarkSending(t.Context(), after); err != nil {
+		t.Errorf("the new claim: %v", err)
+	}
+}
+
+// TestRedisOlderCopy: after a failover to a copy that missed a push, the
+// request is pushed again, and says so.
+func TestRedisOlderCopy(t *testing.T) {
+	t.Parallel()
+	for name, claims := range map[string]bool{"in which it waits": false, "in which it is claimed": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			r, clock := newRedis(t, server)
+			ask := askFor(1)
+			if _, err := r.Receive(t.Context(), ask, "NoSlot"); err != nil {
+				t.Fatal(err)
+			}
+			at, _ := recordOf(ask.Message())
+			clock.advance(time.Second)
+			older := server.Do("GET", at.key())
+			c := mustClaim(t, r, ask)
+			if claims {
+				older = server.Do("GET", at.key())
+			}
+			if err := r.MarkSending(t.Context(), c); err != nil {
+				t.Fatal(err)
+			}
+			c.Pushes, c.Attempts = 1, 1
+			if err := r.Decide(t.Context(), c, pushing.Decision{Outcome: events.Pushed, Event: events.Event{ID: "e"}}); err != nil {
+				t.Fatal(err)
+			}
+			server.Do("SET", at.key(), older)
+			server.Do("HSET", at.keys()[3], "run", "another")
+			clock.advance(2 * time.Second)
+			if again := mustClaim(t, r, ask); again.Found != pushing.Granted || !again.MaybeDuplicate || !again.Young {
+				t.Errorf("claim = %+v, want one that says that it may be the second", again)
+			}
+		})
+	}
+}
+
+// TestRedisStatisticsAreNoReasonToStop, whatever stands in them.
+func TestRedisStatisticsAreNoReasonToStop(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	r, _ := newRedis(t, server)
+	at, _ := recordOf(askFor(1).Message())
+	for _, rubbish := range []string{"rubbish", "{}", "[1]", `{"waiting":"x","at":{}}`} {
+		server.Do("HSET", at.keys()[4], "", rubbish, "op", rubbish)
+		server.Do("HSET", at.keys()[3], "at", rubbish)
+		c := mustClaim(t, r, askFor(1))
+		if err := r.Park(t.Context(), c, 0, "x"); err != nil {
+			t.Errorf("%s: %v", rubbish, err)
+		}
+	}
 }

@@ -23,6 +23,7 @@ type attempt struct {
 	turn   Turn
 	claim  Claim
 	target Target
+	began  time.Time
 	// leaseEnd is when the claim is no longer ours, on this process's clock.
 	leaseEnd time.Time
 	// sending: marked as such, and not taken back.
@@ -36,13 +37,16 @@ type attempt struct {
 func newAttempt(w *work, turn Turn, c Claim) *attempt {
 	d := c.Data
 	return &attempt{
-		work: w, turn: turn, claim: c, leaseEnd: w.leaseEnd,
+		work: w, turn: turn, claim: c, began: w.Now(), leaseEnd: w.leaseEnd,
 		target: Target{Message: Message{d.InstanceID, d.Topic, d.GroupID, d.MsgID}, ClientID: d.ClientID},
 	}
 }
 
 // run pushes until the request is decided or has to wait.
 func (a *attempt) run(ctx context.Context) Result {
+	if h := a.breakers.enter(a.claim.Message(), a.began); h != nil {
+		return a.halt(ctx, h)
+	}
 	for {
 		err := a.once(ctx)
 		if err == nil {
@@ -99,14 +103,10 @@ func (a *attempt) once(ctx context.Context) error {
 	return err
 }
 
-// markSending asks the breaker, then the ledger.
 func (a *attempt) markSending(ctx context.Context) error {
-	if err := a.breakers.enter(a.claim.Message(), a.Now()); err != nil {
-		return err
-	}
 	err := a.ledger.MarkSending(ctx, a.claim)
 	var halted *Halted
-	if err == nil || errors.Is(err, ErrLost) || errors.As(err, &halted) {
+	if err == nil || errors.Is(err, ErrLost) || errors.Is(err, ErrForgotten) || errors.As(err, &halted) {
 		return err
 	}
 	return &Error{Kind: Unavailable, Op: "mark sending", Code: cmp.Or(asError(err).Code, codeLedger), Err: err}
@@ -146,11 +146,14 @@ func before(now, end time.Time) bool {
 
 // after decides what follows a failure: the end, waiting, or another try.
 func (a *attempt) after(ctx context.Context, err error) (result Result, done bool) {
-	if errors.Is(err, ErrLost) {
+	if errors.Is(err, ErrLost) || errors.Is(err, ErrForgotten) {
 		return a.ledgerDown(err), true
 	}
 	var halted *Halted
 	if errors.As(err, &halted) {
+		if halted.Code == CodeBreaker {
+			a.breakers.heard(a.claim.Message(), a.Now().Add(halted.Wait))
+		}
 		return a.halt(ctx, halted), true
 	}
 	e := asError(err)
@@ -265,8 +268,11 @@ func (a *attempt) fail(ctx context.Context, e *Error) Result {
 	if a.sending {
 		a.claim.Pushes--
 	}
-	if e.Denied {
-		a.breakers.denied(ctx, a.ledger, a.claim.Message(), a.callBegan, a.Now())
+	switch {
+	case e.Denied:
+		a.breakers.denied(ctx, a.ledger, a.claim.Message(), a.began, a.Now())
+	case a.sending: // permitted, whatever else was wrong
+		a.breakers.passed(ctx, a.ledger, a.claim.Message())
 	}
 	return a.decide(ctx, a.claim, ending{outcome: events.Failed, code: e.code(), message: e.Error(), hint: a.hint(e)})
 }

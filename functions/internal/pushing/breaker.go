@@ -39,8 +39,9 @@ func (b *breakers) of(m Message) *breaker {
 	return b.groups[key]
 }
 
-// enter lets a call pass, unless the breaker is open or its probe is under way.
-func (b *breakers) enter(m Message, now time.Time) error {
+// enter lets a request pass, which is nil, unless the breaker is open or its
+// probe is under way.
+func (b *breakers) enter(m Message, now time.Time) *Halted {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	g := b.of(m)
@@ -54,7 +55,19 @@ func (b *breakers) enter(m Message, now time.Time) error {
 	return nil
 }
 
-// denied counts a refusal of a call that began then; the fifth in a row, or that
+// heard notes that another instance has opened the breaker: after that one probe
+// is enough here, too.
+func (b *breakers) heard(m Message, until time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	g := b.of(m)
+	g.openFor, g.denials = max(g.openFor, breakerMin), breakerDenials
+	if g.until.Before(until) {
+		g.until = until
+	}
+}
+
+// denied counts a refusal of a request that began then; the fifth in a row, or that
 // of a probe, opens the breaker. That the ledger does not hear of it costs other
 // instances a few calls more.
 func (b *breakers) denied(ctx context.Context, l Ledger, m Message, began, now time.Time) {

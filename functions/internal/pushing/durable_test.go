@@ -421,3 +421,24 @@ func TestTheLedgersOwnCodeIsShown(t *testing.T) {
 		}
 	})
 }
+
+// forgetful is a ledger that is flushed while a push is under way.
+type forgetful struct{ durable }
+
+func (forgetful) Decide(ctx context.Context, c pushing.Claim, d pushing.Decision) error {
+	return newDurable().Decide(ctx, c, d)
+}
+
+// TestWhatTheLedgerForgotIsToldAllTheSame: nobody else could.
+func TestWhatTheLedgerForgotIsToldAllTheSame(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, keptIn(forgetful{newDurable()}))
+	got := h.one(t, delivery("a", 1))
+	if got.Outcome != events.Pushed || h.mail.count() != 1 {
+		t.Errorf("result = %+v, %d events", got, h.mail.count())
+	}
+	h.mail.err = errors.New("away")
+	if got := h.one(t, delivery("b", 2)); !got.Deferred || got.Parked {
+		t.Errorf("without a sink: %+v, want it given back", got)
+	}
+}

@@ -39,13 +39,13 @@ func (w *work) operate(ctx context.Context, op events.Operation) Result {
 	case events.Stop:
 		return w.order(ctx, op, scope, CodeStopped)
 	case events.Pause:
-		return w.order(ctx, op, scope, CodePaused)
+		return w.unlessCancelled(ctx, op, scope, m, CodePaused)
 	case events.Cancel:
 		return w.order(ctx, op, scope, CodeCancelled)
 	case events.Start:
 		return w.order(ctx, op, scope, "")
 	case events.Continue:
-		return w.goOn(ctx, scope, op, m)
+		return w.unlessCancelled(ctx, op, scope, m, "")
 	case events.Describe:
 		if w.Describe == nil {
 			return Result{Code: codeDone, Report: struct{}{}}
@@ -70,17 +70,17 @@ func (w *work) order(ctx context.Context, op events.Operation, s Scope, code str
 	}
 }
 
-// goOn lifts a pause. A cancellation is final.
-func (w *work) goOn(ctx context.Context, s Scope, op events.Operation, m Message) Result {
+// unlessCancelled gives or lifts an order, but after a cancellation, which is
+// final.
+func (w *work) unlessCancelled(ctx context.Context, op events.Operation, s Scope, m Message, code string) Result {
 	report, err := w.status(ctx, op, m)
 	if err != nil {
 		return w.ledgerDown(err)
 	}
-	inForce := report.orders()
-	if slices.Contains(inForce, CodeCancelled) {
+	if slices.Contains(report.orders(), CodeCancelled) {
 		return Result{Code: CodeCancelled, Message: "it was cancelled, which is final: send new requests", Report: report}
 	}
-	return w.order(ctx, op, s, "")
+	return w.order(ctx, op, s, code)
 }
 
 func (r StatusReport) orders() []string {

@@ -211,12 +211,12 @@ func TestBreaker(t *testing.T) {
 		}
 		calls = len(h.calls)
 		for _, open := range []time.Duration{time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 10 * time.Minute, 10 * time.Minute} {
-			time.Sleep(open - time.Second)
+			time.Sleep(open - 12*time.Second)
 			h.sweep(t, time.Minute)
 			if len(h.calls) != calls {
 				t.Fatalf("a call within %v", open)
 			}
-			time.Sleep(2 * time.Second)
+			time.Sleep(13 * time.Second)
 			h.sweep(t, time.Minute)
 			if calls++; len(h.calls) != calls {
 				t.Fatalf("%d calls after %v, want one probe", len(h.calls)-calls+1, open)
@@ -231,4 +231,97 @@ func TestBreaker(t *testing.T) {
 			}
 		}
 	})
+}
+
+var denied = &pushing.Error{Kind: pushing.Refused, Op: "OnsMessagePush", Code: "Forbidden.RAM", RequestID: "r", Denied: true}
+
+// TestBreakerOfLookUps: the permission that lacks may be that of the look-up.
+func TestBreakerOfLookUps(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, keptIn(newDurable()))
+		h.lookErr = denied
+		for _, d := range batch(0, 5) {
+			h.one(t, d)
+		}
+		time.Sleep(61 * time.Second)
+		failed := 0
+		for _, d := range batch(100, 50) {
+			if h.one(t, d).Outcome == events.Failed {
+				failed++
+			}
+		}
+		if failed != 1 {
+			t.Errorf("%d requests failed after the first minute, want one probe", failed)
+		}
+	})
+}
+
+// TestBreakerClosesWhenPermitted, whatever else is wrong with the message.
+func TestBreakerClosesWhenPermitted(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		answer := error(denied)
+		h := newHouse(t, keptIn(newDurable()))
+		h.answer = func(int, pushing.Target) (bool, error) { return false, answer }
+		for _, d := range batch(0, 5) {
+			h.one(t, d)
+		}
+		answer = failure(pushing.Refused, "BIZ_NO_MESSAGE")
+		time.Sleep(61 * time.Second)
+		for _, d := range batch(100, 3) {
+			if got := h.one(t, d); got.Code != "BIZ_NO_MESSAGE" {
+				t.Errorf("result = %+v", got)
+			}
+		}
+	})
+}
+
+// lateSlots is a pacer whose slots come two seconds after they are booked.
+type lateSlots struct{ open }
+
+func (p *lateSlots) Turn(context.Context, events.Priority) (pushing.Turn, error) { return p, nil }
+func (p *lateSlots) Book(context.Context) (pushing.Slot, error) {
+	time.Sleep(2 * time.Second)
+	return p, nil
+}
+
+// TestBreakerOfAnotherInstance: who was halted by it sends one probe, not five.
+func TestBreakerOfAnotherInstance(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newDurable()
+		one := newHouse(t, keptIn(l))
+		other := newHouse(t, keptIn(l), func(_ *pushing.Policy, with *parts) { with.pacer = &lateSlots{} })
+		deny := func(int, pushing.Target) (bool, error) { return false, denied }
+		one.answer, other.answer = deny, deny
+		var slow sync.WaitGroup
+		slow.Go(func() { other.do(t, time.Minute, delivery("claimed before it opens", 99)) })
+		time.Sleep(time.Second)
+		one.do(t, time.Minute, batch(0, 5)...)
+		slow.Wait()
+		if len(other.calls) != 0 {
+			t.Errorf("%d calls behind another's breaker", len(other.calls))
+		}
+		time.Sleep(61 * time.Second)
+		other.do(t, time.Minute, batch(100, 20)...)
+		if len(other.calls) != 1 {
+			t.Errorf("%d calls after the minute, want one probe", len(other.calls))
+		}
+	})
+}
+
+func TestACancellationIsFinal(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, keptIn(newDurable()))
+	for _, a := range []events.Action{events.Cancel, events.Pause, events.Continue} {
+		h.operate(t, events.Operation{Action: a, OperationID: "op"})
+	}
+	if got := h.one(t, delivery("d", 1, inOperation("op"))); got.Outcome != events.Cancelled {
+		t.Errorf("result = %+v", got)
+	}
+	h.one(t, delivery("dry", 2, inOperation("op"), func(r *events.Requested) { r.DryRun = true }))
+	if last := h.mail.last(t); last.Outcome != events.Simulated || last.Code != "WouldNotPush" {
+		t.Errorf("dry run of cancelled work: %q %q", last.Code, last.Message)
+	}
 }

@@ -102,8 +102,9 @@ type RequestKey struct {
 
 // Ledger remembers what was asked, what is being done and what was decided, one
 // record per message. Every transition is a compare-and-set on the fencing
-// number of a claim and its count of pushes: who lost the claim gets [ErrLost]
-// and stops, and a transition that is asked for again, because its answer got
+// number of a claim and its counts of pushes and attempts: who lost the claim
+// gets [ErrLost] and stops, who holds one that the ledger has forgotten
+// [ErrForgotten], and a transition that is asked for again, because its answer got
 // lost, is answered as before. Safe for concurrent use. Any other error means
 // that the ledger could not be reached; it may have done what was asked.
 type Ledger interface {
@@ -178,6 +179,9 @@ type Orders interface {
 // ErrLost says that somebody else holds the claim by now.
 var ErrLost = errors.New("claim lost to another worker")
 
+// ErrForgotten says that the ledger does not know the request any more.
+var ErrForgotten = errors.New("the ledger has forgotten the request: it was flushed, or is an older copy")
+
 // Ask is a request as the ledger sees it.
 type Ask struct {
 	Request RequestKey
@@ -247,7 +251,8 @@ type Claim struct {
 	// Pushes counts the accepted and unknown pushes of the message so far, over
 	// all generations.
 	Pushes int
-	// Attempts counts the push calls made for this request so far.
+	// Attempts counts the push calls made for this request so far; one whose
+	// mark got no answer, and which was not made, counts too.
 	Attempts int
 	// MaybeDuplicate: the message was pushed by us before, or may have been.
 	MaybeDuplicate bool

@@ -18,6 +18,8 @@ type Swept struct {
 	TimeUp bool `json:"timeUp"`
 	// Left is what is still open.
 	Left Backlogged `json:"left"`
+	// Problem is why some of it could not be read; empty: all could.
+	Problem string `json:"problem,omitempty"`
 }
 
 // sweeper is one sweep. Only its own goroutine touches it.
@@ -70,16 +72,20 @@ func (s *Service) sweep(ctx context.Context, invocationID string, want events.Sw
 // fetch takes up to room items that are due. more: there may be others.
 func (sw *sweeper) fetch(ctx context.Context, room int) (more bool, err error) {
 	due, _, err := sw.ledger.Due(ctx, room)
+	if err != nil && len(due) > 0 { // one item must not keep the others waiting
+		sw.report.Problem, err = err.Error(), nil
+	}
 	for _, item := range due {
 		if sw.taken[item.Ask.Request] {
 			continue
 		}
 		sw.taken[item.Ask.Request] = true
+		more = true
 		sw.active++
 		sw.report.Taken++
 		go func() { sw.ended <- sw.finish(ctx, item) }()
 	}
-	return len(due) > 0, err
+	return more, err
 }
 
 func (sw *sweeper) finish(ctx context.Context, item Work) Result {

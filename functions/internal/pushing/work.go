@@ -137,7 +137,7 @@ func (w *work) persist(ctx context.Context, until time.Time, op func(context.Con
 	for delay := firstDelay; ; delay = min(2*delay, lastDelay) {
 		err := op(ctx)
 		var halted *Halted
-		if err == nil || errors.Is(err, ErrLost) || errors.As(err, &halted) {
+		if err == nil || errors.Is(err, ErrLost) || errors.Is(err, ErrForgotten) || errors.As(err, &halted) {
 			return err
 		}
 		pause := delay/2 + time.Duration(w.Jitter()*float64(delay)/2)
@@ -254,10 +254,17 @@ func (w *work) decide(ctx context.Context, c Claim, e ending) Result {
 	err = w.record(ctx, func(ctx context.Context) error {
 		return w.ledger.Decide(ctx, c, Decision{Outcome: e.outcome, Event: event, At: w.Now()})
 	})
-	if err != nil {
+	result := Result{Outcome: e.outcome, Code: e.code, Message: e.message}
+	switch {
+	case errors.Is(err, ErrForgotten): // nobody else will tell
+		if w.err = err; w.emitter.Send(ctx, event) != nil {
+			return w.deferred(codeUndelivered, undeliveredMessage, 0)
+		}
+		return result
+	case err != nil:
 		return w.ledgerDown(err)
 	}
-	return w.emit(ctx, c.Ask, event, Result{Outcome: e.outcome, Code: e.code, Message: e.message})
+	return w.emit(ctx, c.Ask, event, result)
 }
 
 // emit sends a stored result. What is not marked as sent is sent once more

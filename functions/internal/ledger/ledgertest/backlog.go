@@ -1,6 +1,7 @@
 package ledgertest
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -45,6 +46,9 @@ func (s *suite) finds(want ...string) {
 // come again.
 const later = time.Minute
 
+// longest is more than any ledger's retention in these tests.
+const longest = 2 * time.Hour
+
 var backlogTests = map[string]func(*suite){
 	"one token gets one claim, another token waits": func(s *suite) {
 		a := ask("a", 1)
@@ -86,6 +90,7 @@ var backlogTests = map[string]func(*suite){
 			s.must(s.Ledger.MarkSending(s.Context(), c))
 		}
 		c.Pushes++
+		c.Attempts++
 		for range 2 {
 			s.must(s.Ledger.MarkNotSent(s.Context(), c, false))
 		}
@@ -106,11 +111,36 @@ var backlogTests = map[string]func(*suite){
 		}
 		s.claim("b", 2, pushing.Busy)
 	},
+	"an answer that comes late takes back no later push": func(s *suite) {
+		c := s.send(s.claim("a", 1, pushing.Granted))
+		again := s.send(s.notSent(c, false))
+		s.lost("MarkNotSent", s.Ledger.MarkNotSent(s.Context(), c, false))
+		s.Advance(lease + time.Millisecond)
+		if got := s.claim("a", 1, pushing.Interrupted); got.Pushes != 1 || got.Attempts != again.Attempts {
+			s.Errorf("claim = %+v, want the second push", got)
+		}
+	},
+	"a request that is not known is forgotten, not lost": func(s *suite) {
+		c := s.claim("a", 1, pushing.Granted)
+		c.Request.ID = "never asked"
+		other := c
+		other.Data.MsgID = number(1)
+		for _, c := range []pushing.Claim{c, other} {
+			for op, err := range map[string]error{
+				"MarkSending": s.Ledger.MarkSending(s.Context(), c), "MarkNotSent": s.Ledger.MarkNotSent(s.Context(), c, false),
+				"Park": s.Ledger.Park(s.Context(), c, 0, "x"), "Decide": s.Ledger.Decide(s.Context(), c, decision("a", events.Pushed)),
+			} {
+				if !errors.Is(err, pushing.ErrForgotten) {
+					s.Errorf("%s = %v, want ErrForgotten", op, err)
+				}
+			}
+		}
+	},
 	"parking takes back a mark whose answer got lost": func(s *suite) {
 		c := s.claim("a", 1, pushing.Granted)
 		s.must(s.Ledger.MarkSending(s.Context(), c))
 		s.must(s.Ledger.Park(s.Context(), c, 0, "LedgerUnavailable"))
-		if got := s.claim("a", 1, pushing.Granted); got.Pushes != 0 || got.Attempts != 0 || got.MaybeDuplicate {
+		if got := s.claim("a", 1, pushing.Granted); got.Pushes != 0 || got.MaybeDuplicate {
 			s.Errorf("claim = %+v, want one that never sent", got)
 		}
 	},

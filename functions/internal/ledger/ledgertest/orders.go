@@ -60,12 +60,38 @@ var orderTests = map[string]func(*suite){
 		}
 	},
 	"what was sent is decided in spite of orders": func(s *suite) {
-		c := s.claim("a", 1, pushing.Granted)
-		sent := s.send(c)
+		c := s.send(s.claim("a", 1, pushing.Granted))
 		s.order(pushing.Everything, pushing.CodeStopped, 0)
-		s.must(s.Ledger.MarkSending(s.Context(), c)) // asked again: the answer got lost
-		s.decide(sent, events.Pushed)
+		s.decide(c, events.Pushed)
 		s.claim("b", 1, pushing.Closed)
+	},
+	"an order comes before a mark that is asked for again": func(s *suite) {
+		c := s.claim("a", 1, pushing.Granted)
+		s.send(c) // the answer got lost
+		s.order(pushing.Everything, pushing.CodeStopped, 0)
+		s.halted(s.Ledger.MarkSending(s.Context(), c), pushing.CodeStopped)
+		s.must(s.Ledger.Park(s.Context(), c, 0, pushing.CodeStopped))
+		s.order(pushing.Everything, "", 0)
+		if got := s.claim("a", 1, pushing.Granted); got.Pushes != 0 || got.MaybeDuplicate {
+			s.Errorf("claim = %+v", got)
+		}
+	},
+	"a cancellation is final": func(s *suite) {
+		scope := pushing.OfOperation("op")
+		s.order(scope, pushing.CodeCancelled, 0)
+		s.order(scope, pushing.CodePaused, 0)
+		s.order(scope, "", 0)
+		if c, err := s.Ledger.Claim(s.Context(), on(message, "a", "op")); err != nil || !c.Cancelled {
+			s.Errorf("claim = %+v, %v; want one to cancel", c, err)
+		}
+	},
+	"a pause outlasts everything but its end": func(s *suite) {
+		s.order(pushing.OfOperation("op"), pushing.CodePaused, 0)
+		s.Advance(longest)
+		s.order(pushing.OfOperation("other"), pushing.CodePaused, 0)
+		if c, err := s.Ledger.Claim(s.Context(), on(message, "a", "op")); err != nil || c.Code != pushing.CodePaused {
+			s.Errorf("claim = %+v, %v; want it paused", c, err)
+		}
 	},
 	"stopped work does not age": func(s *suite) {
 		s.order(pushing.Everything, pushing.CodeStopped, 0)
