@@ -15,4 +15,15 @@
 //
 // A sending request whose lease is over is handed to the next claimer as
 // Interrupted: it decides what nobody knows.
+//
+// It departs from design.md section 4 in these places:
+//   - "Older than birth + 60 s" is read in the safe direction: a request that was
+//     made before that moment is young. Read the other way, a flush half a
+//     minute after a push would double it in silence.
+//   - A request found undecided counts as young, too, when it was due before the
+//     birth: the copy it comes from may have missed a push.
+//   - Fencing numbers are at least the time in milliseconds: after a flush or a
+//     failover no number is given twice.
+//   - A request that the ledger has forgotten is neither lost nor done: its
+//     worker tells the result itself, or gives the event back.
 package ledger

@@ -325,7 +325,7 @@ func (r *record) decide(c pushing.Claim, d pushing.Decision, at moment) error {
 	if q.State == sending && !d.Outcome.Closes() {
 		r.Pushes--
 	}
-	q.State, q.Event, q.Unresolved, r.Touched = decided, &d.Event, 0, at.now
+	q.State, q.Event, q.Unresolved, r.Token, r.Touched = decided, &d.Event, 0, "", at.now
 	q.DecidedAt, q.Until = at.now, at.now.Add(emitGrace)
 	q.First = events.First{EventID: q.Key.ID, Outcome: d.Outcome, DecidedAt: d.At}
 	return nil
