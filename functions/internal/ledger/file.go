@@ -275,6 +275,9 @@ func (s fileShelf) orders() (orders, error) {
 }
 
 func (s fileShelf) setOrders(o orders) error {
+	if !s.tx.Writable() {
+		return nil
+	}
 	raw, err := json.Marshal(o)
 	if err != nil {
 		return err

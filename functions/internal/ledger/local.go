@@ -115,7 +115,14 @@ func (l *local) answer(s shelf, ask pushing.Ask, step func(*record, moment) push
 	if err := s.own(ask.Request, m); err != nil {
 		return pushing.Claim{}, err
 	}
-	c := step(r, moment{now: now, order: standing.over(ask, now)})
+	at := moment{now: now, order: standing.over(ask, now), probe: standing.halfOpen(ask, now)}
+	c := step(r, at)
+	if c.Fence > 0 && c.Probe > 0 && at.probe > 0 {
+		standing.probing(ask, now)
+		if err := s.setOrders(standing); err != nil {
+			return c, err
+		}
+	}
 	if c.Request == (pushing.RequestKey{}) { // the record has dropped it
 		c.Ask = ask
 	}

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"maps"
 	"sync"
 	"time"
 
@@ -121,5 +122,16 @@ func (s *memory) forget(since time.Time) error {
 	return nil
 }
 
-func (s *memory) orders() (orders, error)  { return s.standings, nil }
-func (s *memory) setOrders(o orders) error { s.standings = o; return nil }
+func (s *memory) orders() (orders, error) {
+	if s.copies {
+		return maps.Clone(s.standings), nil
+	}
+	return s.standings, nil
+}
+
+func (s *memory) setOrders(o orders) error {
+	if !s.copies {
+		s.standings = o
+	}
+	return nil
+}

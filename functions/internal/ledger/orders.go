@@ -11,7 +11,37 @@ type standing struct {
 	Code string
 	// Until is when it ends by itself; zero: never.
 	Until time.Time `json:",omitzero"`
+	// Lasts is how long it was given for.
+	Lasts time.Duration `json:",omitempty"`
 	Given time.Time
+}
+
+const (
+	// probeFor is how long a probe may be under way before the next goes.
+	probeFor = 20 * time.Second
+	// halfOpenFor is how long after a breaker ended only probes get through.
+	halfOpenFor = 10 * time.Minute
+)
+
+// halfOpen is how long the breaker of the group of ask was open, if it has ended
+// and nobody knows yet whether calls pass; zero otherwise.
+func (o orders) halfOpen(ask pushing.Ask, now time.Time) time.Duration {
+	if len(o) == 0 {
+		return 0
+	}
+	s := o[pushing.OfGroup(ask.Message())]
+	if s.Code != pushing.CodeBreaker || now.Before(s.Until) || !now.Before(s.Until.Add(halfOpenFor)) {
+		return 0
+	}
+	return s.Lasts
+}
+
+// probing keeps others away from the group of ask while its probe is under way.
+func (o orders) probing(ask pushing.Ask, now time.Time) {
+	scope := pushing.OfGroup(ask.Message())
+	s := o[scope]
+	s.Until = now.Add(probeFor)
+	o[scope] = s
 }
 
 // orders are the standing orders by scope.
@@ -22,17 +52,21 @@ type orders map[pushing.Scope]standing
 // that retention has forgotten.
 func (o orders) give(s pushing.Scope, order pushing.Order, retention time.Duration, now time.Time) {
 	for scope, old := range o {
-		if !old.Until.IsZero() && !now.Before(old.Until) || old.Code == pushing.CodeCancelled && now.Sub(old.Given) > retention {
+		until := old.Until
+		if old.Code == pushing.CodeBreaker {
+			until = until.Add(halfOpenFor)
+		}
+		if !old.Until.IsZero() && !now.Before(until) || old.Code == pushing.CodeCancelled && now.Sub(old.Given) > retention {
 			delete(o, scope)
 		}
 	}
-	if o[s].Code == pushing.CodeCancelled {
+	if o.on(s, now).Code == pushing.CodeCancelled {
 		return
 	}
 	if delete(o, s); order.Code == "" {
 		return
 	}
-	given := standing{Code: order.Code, Given: now}
+	given := standing{Code: order.Code, Given: now, Lasts: order.For}
 	if order.For > 0 {
 		given.Until = now.Add(order.For)
 	}

@@ -61,6 +61,7 @@ type request struct {
 	Since    time.Time     `json:",omitzero"`
 	Held     time.Duration `json:",omitempty"`
 	Young    bool          `json:",omitempty"`
+	Probe    time.Duration `json:",omitempty"`
 	Attempts int           `json:",omitempty"`
 	// Unresolved counts the sends of this request whose answer is not known.
 	Unresolved int `json:",omitempty"`
@@ -82,6 +83,9 @@ type moment struct {
 	order pushing.Halted
 	// young: a request that is new may have been forgotten.
 	young bool
+	// probe is how long the group's breaker was open, if it has ended and nobody
+	// knows yet whether calls pass; zero otherwise.
+	probe time.Duration
 }
 
 func (r *record) find(k pushing.RequestKey) *request {
@@ -201,6 +205,9 @@ func (r *record) take(q *request, found pushing.Found, ask pushing.Ask, at momen
 	// Never the same again, whatever the ledger has forgotten meanwhile.
 	r.Fence = max(r.Fence+1, at.now.UnixMilli())
 	r.Token, r.Found, r.Touched = ask.Token, found, at.now
+	if q.Probe = 0; found == pushing.Granted && at.order.Code == "" {
+		q.Probe = at.probe
+	}
 	if q.State != sending {
 		q.Held = q.held(at.now)
 		q.State = claimed
@@ -222,7 +229,7 @@ func (r *record) ours(q *request, found pushing.Found, lease time.Duration, at m
 
 func (r *record) answer(q *request, found pushing.Found, now time.Time) pushing.Claim {
 	c := pushing.Claim{
-		Found: found, ReceivedAt: q.ReceivedAt, Age: now.Sub(q.ReceivedAt) - q.held(now), Code: q.Code, First: q.First, Young: q.Young,
+		Found: found, ReceivedAt: q.ReceivedAt, Age: now.Sub(q.ReceivedAt) - q.held(now), Code: q.Code, First: q.First, Young: q.Young, Probe: q.Probe,
 		Pushes: r.Pushes, Attempts: q.Attempts, MaybeDuplicate: r.Maybe || r.Pushes > 0,
 	}
 	if found == pushing.Interrupted { // whose own push is none before it
@@ -258,7 +265,7 @@ func (r *record) markSending(c pushing.Claim, at moment) error {
 		return err
 	case !asked && (r.Pushes != c.Pushes || q.Attempts != c.Attempts):
 		return pushing.ErrLost
-	case at.order.Code != "":
+	case at.order.Code != "" && !(at.order.Code == pushing.CodeBreaker && q.Probe > 0):
 		return &at.order
 	case !asked:
 		q.State = sending

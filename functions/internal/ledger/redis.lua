@@ -3,11 +3,11 @@
 --
 -- KEYS[1]  a record: JSON, see below. For own: the message a request is for
 -- KEYS[2]  open: sorted set of the records with something unfinished, by time due
--- KEYS[3]  orders: hash of scope to code|end|given; end 0 is none
+-- KEYS[3]  orders: hash of scope to code|end|given|lasts; end 0 is none
 -- KEYS[4]  birth: hash of run (the server's run id) and at
 -- KEYS[5]  counts: hash of operation to JSON: requests by state and by outcome,
 --          first and last decision, time of the last change. '' is all
--- KEYS[6]  undecided: sorted set of operation, source and id, by receipt
+-- KEYS[6]  undecided: sorted set of operation, record, source and id, by receipt
 -- ARGV[1]  the step, one of steps
 -- ARGV[2]  its arguments, JSON
 -- ARGV[3]  the request (claim, receive, read) or the event (decide)
@@ -23,10 +23,11 @@
 --
 -- A record: f fence, b the one before, t token and w found of the last claim, p pushes, m maybe
 -- duplicate, q requests: s source, i id, g generation, z state, r received, u
--- until, c code, n since, h held, y young, a attempts, x unresolved, o operation,
+-- until, c code, n since, h held, y young, b probe, a attempts, x unresolved, o operation,
 -- k request, e event; v outcome, d decided at (text), l late.
 
 local HALTED_FOR, EMIT_GRACE, GIVEN_FOR = 30000, 30000, 10000
+local PROBE_FOR, HALF_OPEN_FOR = 20000, 600000
 local FORGETFUL, FORGETFUL_IF_UNKNOWN = 60000, 86400000
 local GRANTED, INTERRUPTED, CLOSED, BUSY, UNDELIVERED, REPEATED = 0, 1, 2, 3, 4, 5
 local CLOSES = {pushed = true, unknown = true}
@@ -109,7 +110,7 @@ local function count(q, from, to)
     end
     n.at = now
     redis.call('HSET', KEYS[5], operation, cjson.encode(n))
-    local member = operation .. '\0' .. q.s .. '\0' .. q.i
+    local member = operation .. '\0' .. name .. q.s .. '\0' .. q.i
     if not from then redis.call('ZADD', KEYS[6], q.r, member)
     elseif not to or to == 'decided' then redis.call('ZREM', KEYS[6], member) end
   end
@@ -158,6 +159,29 @@ local function on(text)
   local code, ends = string.match(text, '^(%a+)|(%d+)|')
   if ends == '0' then return code, HALTED_FOR end
   if ends - now > 0 then return code, math.min(ends - now, HALTED_FOR) end
+end
+
+-- ended tells an order that ended by itself from one in force, and whether that
+-- is long ago.
+local function ended(text)
+  local ends = tonumber(string.match(text, '^%a+|(%d+)|'))
+  if not ends then return true, true end
+  return ends > 0 and ends <= now, ends > 0 and ends + HALF_OPEN_FOR <= now
+end
+
+-- half_open is how long the breaker of the group (the fourth scope) was open, if
+-- it has ended and nobody knows yet whether calls pass. Taking it keeps others
+-- away for a while.
+local function half_open()
+  local text = redis.call('HGET', KEYS[3], a.scopes[4])
+  if not text or string.sub(text, 1, 12) ~= 'BreakerOpen|' then return nil end
+  local is_over, long_ago = ended(text)
+  if not is_over or long_ago then return nil end
+  local given, lasts = string.match(text, '^%a+|%d+|(%d+)|(%d+)$')
+  if ARGV[1] ~= 'read' then
+    redis.call('HSET', KEYS[3], a.scopes[4], string.format('BreakerOpen|%.0f|%s|%s', now + PROBE_FOR, given, lasts))
+  end
+  return tonumber(lasts)
 end
 
 -- over is the order that the request is subject to: a cancellation, or the first.
@@ -233,7 +257,7 @@ local function first(q) return {eventId = q.i, outcome = q.v, decidedAt = q.d, l
 local function answer(q, found, details)
   local c = details or {}
   c.found, c.receivedAt, c.age = found, q.r, now - q.r - (held(q) or 0)
-  c.code, c.young, c.pushes, c.attempts = c.code or q.c, q.y, r.p, q.a
+  c.code, c.young, c.pushes, c.attempts, c.probe = c.code or q.c, q.y, r.p, q.a, q.b
   c.maybe = r.m or r.p > 0
   if found == INTERRUPTED then c.maybe = r.m or r.p > q.x or q.x > 1 end -- its own push is none before it
   if q.v and not c.first then c.first = first(q) end
@@ -249,6 +273,7 @@ local function ours(q, found, order)
 end
 
 local function take(q, found, order)
+  q.b = found == GRANTED and not order and half_open() or nil
   -- Never the same fence again, whatever this server has forgotten meanwhile.
   r.b, r.f, r.t, r.w = r.f, math.max(r.f + 1, now), a.token, found
   if q.z ~= 'sending' then q.h, q.z = held(q), 'claimed' end
@@ -323,7 +348,7 @@ function steps.sending()
   local asked = q.z == 'sending' and r.p == a.pushes + 1 and attempts == a.attempts + 1 -- before
   if not asked and (r.p ~= a.pushes or attempts ~= a.attempts) then return LOST end
   local code, order_wait = over()
-  if code then return {cjson.encode({halted = code, wait = order_wait})} end
+  if code and not (code == 'BreakerOpen' and q.b) then return {cjson.encode({halted = code, wait = order_wait})} end
   if not asked then q.z, q.a, q.x, r.p = 'sending', attempts + 1, (q.x or 0) + 1, r.p + 1 end
   q.u = now + a.lease
   save()
@@ -439,15 +464,15 @@ end
 function steps.order()
   local all = redis.call('HGETALL', KEYS[3])
   for i = 1, #all, 2 do
-    local scope, given = all[i], tonumber(string.match(all[i + 1], '|(%d+)$'))
-    local code = on(all[i + 1])
-    if not given or not code or code == 'Cancelled' and now - given > a.retention then
-      redis.call('HDEL', KEYS[3], scope)
-    end
+    local scope, text = all[i], all[i + 1]
+    local code, given = string.match(text, '^(%a+)|%d+|(%d+)|%d+$')
+    local is_over, long_ago = ended(text)
+    if code == 'BreakerOpen' then is_over = long_ago end
+    if not given or is_over or code == 'Cancelled' and now - given > a.retention then redis.call('HDEL', KEYS[3], scope) end
   end
   if on(redis.call('HGET', KEYS[3], a.scope)) == 'Cancelled' then return DONE end -- which is final
   redis.call('HDEL', KEYS[3], a.scope)
-  if a.code then redis.call('HSET', KEYS[3], a.scope, string.format('%s|%.0f|%.0f', a.code, a.lasts > 0 and now + a.lasts or 0, now)) end
+  if a.code then redis.call('HSET', KEYS[3], a.scope, string.format('%s|%.0f|%.0f|%.0f', a.code, a.lasts > 0 and now + a.lasts or 0, now, a.lasts)) end
   return DONE
 end
 

@@ -139,6 +139,7 @@ type reply struct {
 	Code       string        `json:"code"`
 	Young      bool          `json:"young"`
 	Cancelled  bool          `json:"cancelled"`
+	Probe      int64         `json:"probe"`
 	Pushes     int           `json:"pushes"`
 	Attempts   int           `json:"attempts"`
 	Maybe      bool          `json:"maybe"`
@@ -188,7 +189,7 @@ func (r reply) unreadable() error {
 func (r reply) claim(ask pushing.Ask) (pushing.Claim, error) {
 	ask.Token = ""
 	c := pushing.Claim{
-		Ask: ask, Found: r.Found, Fence: r.Fence, ReceivedAt: instant(r.ReceivedAt), Age: duration(r.Age), Young: r.Young, Cancelled: r.Cancelled,
+		Ask: ask, Found: r.Found, Fence: r.Fence, ReceivedAt: instant(r.ReceivedAt), Age: duration(r.Age), Young: r.Young, Cancelled: r.Cancelled, Probe: duration(r.Probe),
 		Wait: duration(r.Wait), Code: r.Code, Pushes: r.Pushes, Attempts: r.Attempts, MaybeDuplicate: r.Maybe, First: r.First,
 	}
 	if len(r.rest) != 2 {

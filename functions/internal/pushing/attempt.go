@@ -44,13 +44,10 @@ func newAttempt(w *work, turn Turn, c Claim) *attempt {
 
 // run pushes until the request is decided or has to wait.
 func (a *attempt) run(ctx context.Context) Result {
-	if h := a.breakers.enter(a.claim.Message(), a.began); h != nil {
-		return a.halt(ctx, h)
-	}
 	for {
 		err := a.once(ctx)
 		if err == nil {
-			a.breakers.passed(ctx, a.ledger, a.claim.Message())
+			a.breakers.passed(ctx, a.ledger, a.claim)
 			return a.decide(ctx, a.claim, ending{outcome: events.Pushed, code: youngCode(a.claim)})
 		}
 		if result, done := a.after(ctx, err); done {
@@ -151,9 +148,6 @@ func (a *attempt) after(ctx context.Context, err error) (result Result, done boo
 	}
 	var halted *Halted
 	if errors.As(err, &halted) {
-		if halted.Code == CodeBreaker {
-			a.breakers.heard(a.claim.Message(), a.Now().Add(halted.Wait))
-		}
 		return a.halt(ctx, halted), true
 	}
 	e := asError(err)
@@ -270,9 +264,9 @@ func (a *attempt) fail(ctx context.Context, e *Error) Result {
 	}
 	switch {
 	case e.Denied:
-		a.breakers.denied(ctx, a.ledger, a.claim.Message(), a.began, a.Now())
+		a.breakers.denied(ctx, a.ledger, a.claim, a.began, a.Now())
 	case a.sending: // permitted, whatever else was wrong
-		a.breakers.passed(ctx, a.ledger, a.claim.Message())
+		a.breakers.passed(ctx, a.ledger, a.claim)
 	}
 	return a.decide(ctx, a.claim, ending{outcome: events.Failed, code: e.code(), message: e.Error(), hint: a.hint(e)})
 }

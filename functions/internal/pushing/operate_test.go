@@ -311,6 +311,32 @@ func TestBreakerOfAnotherInstance(t *testing.T) {
 	})
 }
 
+// TestBreakerOutlivesInstances: every sweep in another one, and still there is
+// one probe after a minute, two, four, eight.
+func TestBreakerOutlivesInstances(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newDurable()
+		deny := func(int, pushing.Target) (bool, error) { return false, denied }
+		first := newHouse(t, keptIn(l))
+		first.answer = deny
+		for _, d := range batch(0, 50) {
+			first.one(t, d)
+		}
+		began, calls := time.Now(), 0
+		for time.Since(began) < 20*time.Minute {
+			time.Sleep(time.Minute)
+			h := newHouse(t, keptIn(l))
+			h.answer = deny
+			h.sweep(t, 50*time.Second)
+			calls += len(h.calls)
+		}
+		if calls < 3 || calls > 5 {
+			t.Errorf("%d calls in twenty minutes, want a probe after 1, 2, 4 and 8", calls)
+		}
+	})
+}
+
 func TestACancellationIsFinal(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, keptIn(newDurable()))

@@ -42,7 +42,9 @@ type Order struct {
 	For time.Duration
 }
 
-// Codes of orders. What waits under CodeStopped and CodePaused does not age.
+// Codes of orders. What waits under CodeStopped and CodePaused does not age. When
+// a CodeBreaker ends, one claim of the group gets through every 20 s, as a probe,
+// until the order is lifted, given again, or ten minutes have passed.
 const (
 	CodeStopped   = "Stopped"
 	CodePaused    = "Paused"

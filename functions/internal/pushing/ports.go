@@ -244,6 +244,10 @@ type Claim struct {
 	Young bool
 	// Cancelled: an order ends the request of this claim.
 	Cancelled bool
+	// Probe: the group's breaker has ended, and this claim is the one that finds
+	// out whether calls pass again. It is how long the breaker was open; zero: no
+	// probe.
+	Probe time.Duration
 	// Wait is how long a Busy record asks to be left alone.
 	Wait time.Duration
 	// Code is why a Busy request waits.

@@ -97,8 +97,7 @@ var tests = map[string]func(*suite){
 		s.decide(second, events.Pushed)
 	},
 	"a send whose lease is over is interrupted, for the request that sent": func(s *suite) {
-		first := s.claim("a", 1, pushing.Granted)
-		first = s.send(first)
+		s.send(s.claim("a", 1, pushing.Granted))
 		s.Advance(lease + time.Millisecond)
 		c := s.claim("b", 1, pushing.Interrupted)
 		if c.Request.ID != "a" || c.Data.Reason != "reason a" || c.Pushes != 1 || c.Attempts != 1 || c.MaybeDuplicate {

@@ -121,6 +121,35 @@ var orderTests = map[string]func(*suite){
 		s.Advance(time.Second + time.Millisecond)
 		s.claim("a", 1, pushing.Granted)
 	},
+	"after a breaker one claim at a time finds out whether calls pass": func(s *suite) {
+		scope := pushing.OfGroup(ask("a", 1).Message())
+		s.order(scope, pushing.CodeBreaker, 2*time.Second)
+		s.claim("a", 1, pushing.Busy)
+		s.Advance(2*time.Second + time.Millisecond)
+		a := ask("a", 1)
+		a.Token = "token"
+		for range 2 {
+			c, err := s.Ledger.Claim(s.Context(), a)
+			s.must(err)
+			if c.Found != pushing.Granted || c.Probe != 2*time.Second {
+				s.Fatalf("the probe's claim = %+v", c)
+			}
+			a.Lease = c.Lease
+		}
+		other, err := s.Ledger.Claim(s.Context(), on(message[:31]+"B", "other", ""))
+		s.must(err)
+		if other.Found == pushing.Granted && other.Probe == 0 || other.Found == pushing.Busy && other.Code != pushing.CodeBreaker {
+			s.Errorf("beside the probe %+v, want it halted, or another shard's probe", other)
+		}
+		c, err := s.Ledger.Claim(s.Context(), a)
+		s.must(err)
+		sent := s.send(c)
+		s.order(scope, "", 0)
+		s.decide(sent, events.Pushed)
+		if next, err := s.Ledger.Claim(s.Context(), on(number(3), "next", "")); err != nil || next.Found != pushing.Granted || next.Probe != 0 {
+			s.Errorf("after the order was lifted %+v, %v", next, err)
+		}
+	},
 	"the cancellation of an operation ends its requests": func(s *suite) {
 		before := on(number(1), "before", "op")
 		c, err := s.Ledger.Claim(s.Context(), before)
