@@ -24,8 +24,6 @@ type attempt struct {
 	claim  Claim
 	target Target
 	began  time.Time
-	// leaseEnd is when the claim is no longer ours, on this process's clock.
-	leaseEnd time.Time
 	// sending: marked as such, and not taken back.
 	sending bool
 	// unresolved is how the request ends when an earlier push of it stays
@@ -37,7 +35,7 @@ type attempt struct {
 func newAttempt(w *work, turn Turn, c Claim) *attempt {
 	d := c.Data
 	return &attempt{
-		work: w, turn: turn, claim: c, began: w.Now(), leaseEnd: w.leaseEnd,
+		work: w, turn: turn, claim: c, began: w.Now(),
 		target: Target{Message: Message{d.InstanceID, d.Topic, d.GroupID, d.MsgID}, ClientID: d.ClientID},
 	}
 }

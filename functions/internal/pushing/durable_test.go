@@ -442,3 +442,37 @@ func TestWhatTheLedgerForgotIsToldAllTheSame(t *testing.T) {
 		t.Errorf("without a sink: %+v, want it given back", got)
 	}
 }
+
+// poisoned has one record that cannot be read.
+type poisoned struct{ durable }
+
+func (l poisoned) Due(ctx context.Context, limit int) ([]pushing.Work, pushing.Backlogged, error) {
+	due, left, _ := l.durable.Due(ctx, limit)
+	return due, left, errors.New("the record of x cannot be read")
+}
+
+// unreachable cannot be asked.
+type unreachable struct{ durable }
+
+func (unreachable) Due(context.Context, int) ([]pushing.Work, pushing.Backlogged, error) {
+	return nil, pushing.Backlogged{}, &pushing.Error{Kind: pushing.Unavailable, Op: "redis", Err: errors.New("away")}
+}
+
+func TestASweepGoesOnBesideABadRecord(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, keptIn(poisoned{newDurable()}))
+		h.do(t, time.Second, batch(0, 3)...)
+		time.Sleep(time.Minute)
+		if got := h.sweep(t, time.Minute); got.Outcomes[events.Pushed] != 3 || got.Problem == "" {
+			t.Errorf("report = %+v", got)
+		}
+		if got := h.sweep(t, time.Minute); got.Taken != 0 || got.Problem == "" {
+			t.Errorf("report of a sweep with nothing else to do = %+v", got)
+		}
+		away := newHouse(t, keptIn(unreachable{newDurable()}))
+		if got := away.do(t, time.Minute, pushing.Delivery{Sweep: &events.Sweep{}})[0]; !got.Deferred || got.Code != "LedgerUnavailable" {
+			t.Errorf("a sweep without its ledger = %+v, want it given back", got)
+		}
+	})
+}

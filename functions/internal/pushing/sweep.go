@@ -2,6 +2,7 @@ package pushing
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/ons-repush/ons-repush/events"
@@ -61,7 +62,7 @@ func (s *Service) sweep(ctx context.Context, invocationID string, want events.Sw
 	}
 	s.flush(ctx, invocationID, sw.out)
 	if failed == nil {
-		_, sw.report.Left, failed = s.ledger.Due(ctx, 0)
+		_, failed = sw.due(ctx, 0)
 	}
 	if failed != nil {
 		return timer.ledgerDown(failed)
@@ -71,10 +72,7 @@ func (s *Service) sweep(ctx context.Context, invocationID string, want events.Sw
 
 // fetch takes up to room items that are due. more: there may be others.
 func (sw *sweeper) fetch(ctx context.Context, room int) (more bool, err error) {
-	due, _, err := sw.ledger.Due(ctx, room)
-	if err != nil && len(due) > 0 { // one item must not keep the others waiting
-		sw.report.Problem, err = err.Error(), nil
-	}
+	due, err := sw.due(ctx, room)
 	for _, item := range due {
 		if sw.taken[item.Ask.Request] {
 			continue
@@ -86,6 +84,16 @@ func (sw *sweeper) fetch(ctx context.Context, room int) (more bool, err error) {
 		go func() { sw.ended <- sw.finish(ctx, item) }()
 	}
 	return more, err
+}
+
+// due asks the ledger. That a record cannot be read must not keep the others
+// waiting: the error is that the ledger cannot be reached.
+func (sw *sweeper) due(ctx context.Context, limit int) (due []Work, err error) {
+	due, sw.report.Left, err = sw.ledger.Due(ctx, limit)
+	if away := new(Error); err != nil && !errors.As(err, &away) {
+		sw.report.Problem, err = err.Error(), nil
+	}
+	return due, err
 }
 
 func (sw *sweeper) finish(ctx context.Context, item Work) Result {

@@ -23,8 +23,8 @@ type work struct {
 	// start ends when no push may be begun any more; nil for work that pushes
 	// nothing.
 	start context.Context
-	// leaseEnd is when the claim that was taken last is no longer ours, on this
-	// process's clock.
+	// leaseEnd is when the claim that was taken or renewed last is no longer ours,
+	// on this process's clock.
 	leaseEnd time.Time
 
 	clientID  string
