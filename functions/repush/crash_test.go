@@ -78,7 +78,7 @@ type wreck struct {
 func (w *wreck) run(payload []byte, within time.Duration, kill <-chan time.Time, env ...string) (fcd.Response, error) {
 	var out bytes.Buffer // written to until the process has ended
 	f, err := fcd.Start(context.Background(), fcd.Options{
-		Binary: w.binary, Runtime: fcd.FCGo1, Env: append(w.env, env...), Timeout: within, Stdout: &out,
+		Binary: w.binary, Runtime: fcd.FCGo1, Env: slices.Concat(w.env, env), Timeout: within, Stdout: &out,
 	})
 	if err != nil {
 		return fcd.Response{}, err

@@ -28,6 +28,7 @@ func TestTick(t *testing.T) {
 		ended := make(chan struct{})
 		go func() { s.tick(); close(ended) }()
 		time.Sleep(5*time.Minute + time.Second)
+		synctest.Wait()
 		if len(calls) != 3 || calls[0] != time.Minute || calls[1] < 150*time.Second {
 			t.Errorf("calls at %v, want one after a minute and then one after another", calls)
 		}
