@@ -2,7 +2,6 @@ package quota_test
 
 import (
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -11,7 +10,6 @@ import (
 	"github.com/ons-repush/ons-repush/events"
 	"github.com/ons-repush/ons-repush/functions/internal/pushing"
 	"github.com/ons-repush/ons-repush/functions/internal/quota"
-	"github.com/ons-repush/ons-repush/functions/internal/redis"
 	"github.com/ons-repush/ons-repush/functions/internal/redis/redistest"
 )
 
@@ -70,41 +68,6 @@ func benchSlot(b *testing.B, s quota.Store, callers int) {
 	}
 	all.Wait()
 	b.ReportMetric(float64(store.bookings())/float64(b.N), "bookings/slot")
-}
-
-// BenchmarkSharedQuota pushes 400 messages from several processes that share 10
-// calls a second in Redis, in real time. Aims: at most a point less of the quota
-// than one process with memory (98 %), two with twenty processes; 0.5 %
-// throttled.
-func BenchmarkSharedQuota(b *testing.B) {
-	sc := scenario{window: sliding10, calls: 400, jitter: 5 * time.Millisecond}
-	for name, c := range map[string]struct{ pacers, dying int }{
-		"1 process": {1, 0}, "4 processes": {4, 0}, "20 processes": {20, 0}, "4 processes, 2 die": {4, 2}, "20 processes, 2 die": {20, 2},
-	} {
-		b.Run(name, func(b *testing.B) {
-			server := redistest.Start(b)
-			for b.Loop() {
-				sc.pacers, sc.dying = c.pacers, c.dying
-				var clients []*redis.Client
-				sc.open = func(qps float64) quota.Store {
-					clients = append(clients, connect(b, server))
-					return quota.NewRedis(clients[len(clients)-1], name, qps)
-				}
-				o := sc.play(b, 1)
-				trips := int64(0)
-				for _, c := range clients {
-					trips += c.RoundTrips()
-				}
-				b.ReportMetric(100*o.ours.utilisation(sc.window), "%quota")
-				b.ReportMetric(100*o.ours.throttled(), "%throttled")
-				b.ReportMetric(float64(o.bookings)/float64(sc.calls), "bookings/push")
-				b.ReportMetric(float64(trips)/float64(sc.calls), "roundtrips/push")
-				b.ReportMetric(float64(slices.Min(o.byPacer[c.dying:])), "pushes/leastprocess")
-				b.ReportMetric(float64(slices.Max(o.byPacer)), "pushes/mostprocess")
-				b.ReportMetric(0, "ns/op")
-			}
-		})
-	}
 }
 
 func BenchmarkMemory(b *testing.B) {
