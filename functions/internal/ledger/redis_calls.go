@@ -67,13 +67,12 @@ type arguments map[string]any
 type call struct {
 	place place
 	args  []any
-	err   error
 }
 
 func (r *Redis) call(op string, p place, args arguments, body string) call {
 	args["retention"] = millis(r.retention)
-	encoded, err := json.Marshal(args)
-	return call{p, []any{op, string(encoded), body}, err}
+	encoded, _ := json.Marshal(args) // texts, numbers and truths always encode
+	return call{p, []any{op, string(encoded), body}}
 }
 
 // everywhere is one step in every shard, answered in their order.
