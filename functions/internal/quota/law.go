@@ -84,8 +84,9 @@ func (l *law) outlook(now time.Duration) Outlook {
 }
 
 // crowded: others were told when to come back, later than the next free slot.
+// Half a spacing is far from what rounding does to equal times.
 func (l *law) crowded(next time.Duration) bool {
-	return l.closedFor == 0 && l.tail > next && l.tail <= next+staggered
+	return l.closedFor == 0 && l.tail > next+l.spacing()/2 && l.tail <= next+staggered
 }
 
 // appoint keeps the place in line that the outlook gave to who booked last, so

@@ -135,7 +135,7 @@ end
 -- Behind those who were told when to come back; who booked keeps that place, see
 -- law.go.
 local next = free()
-local crowded = s.closedFor == 0 and s.tail > next and s.tail <= next + STAGGERED
+local crowded = s.closedFor == 0 and s.tail > next + spacing() / 2 and s.tail <= next + STAGGERED
 if crowded then next = s.tail end
 local answer = {next - now, spacing(), s.closedFor > 0 and 1 or 0, unpack(details)}
 for i, value in ipairs(answer) do answer[i] = string.format('%.17g', value) end
