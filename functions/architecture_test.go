@@ -158,7 +158,7 @@ func TestReadmeSettings(t *testing.T) {
 // What is over the budget is named with its size, which may only shrink.
 func TestSize(t *testing.T) {
 	t.Parallel()
-	over := map[string]int{"events": 1638, "functions": 8848, "scripts": 2589}
+	over := map[string]int{"events": 1638, "functions": 8846, "scripts": 2589}
 	for folder, budget := range map[string]int{"events": 1500, "functions": 6500, "scripts": 2500, "infra": 2800} {
 		limit := max(budget, over[folder])
 		lines := 0

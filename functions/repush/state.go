@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"regexp"
 	"strings"
 	"time"
 
@@ -63,9 +62,8 @@ func openState(ctx context.Context, cfg config.Config, getenv func(string) strin
 	if err != nil {
 		return nil, stateError(err)
 	}
-	quotaOf := func(api string, qps float64) quota.Store {
-		return quota.NewRedis(client, account(cfg, getenv)+"/"+cfg.Region+"/"+api, qps)
-	}
+	whose := account(cfg, getenv) + "/" + cfg.Region + "/"
+	quotaOf := func(api string, qps float64) quota.Store { return quota.NewRedis(client, whose+api, qps) }
 	s.kind, s.ledger, s.check, s.close = "redis", ledger.NewRedis(client, retention), client.Check, func() { _ = client.Close() }
 	s.server = func(ctx context.Context) (any, error) { return client.Info(ctx) }
 	s.pushes, s.lookups = quotaOf("OnsMessagePush", cfg.QPS), quotaOf("OnsConsumerGetConnection", lookupsQPS)
@@ -92,15 +90,15 @@ func stateError(err error) error {
 	return &config.Error{Problems: []string{"REPUSH_STATE: " + err.Error()}}
 }
 
-var inInstance = regexp.MustCompile(`^MQ_INST_(\d+)_`)
-
 // account is whose quota is used: the function's own, else that in the first
 // instance id of the allow-list that has one (source: instance ids are
 // MQ_INST_<account>_<suffix>), else one name for all.
 func account(cfg config.Config, getenv func(string) string) string {
 	for _, instance := range cfg.Policy.Allow.Instances() {
-		if found := inInstance.FindStringSubmatch(instance); found != nil {
-			return cmp.Or(getenv("FC_ACCOUNT_ID"), found[1])
+		rest, named := strings.CutPrefix(instance, "MQ_INST_")
+		id, _, ended := strings.Cut(rest, "_")
+		if named && ended && id != "" && strings.Trim(id, "0123456789") == "" {
+			return cmp.Or(getenv("FC_ACCOUNT_ID"), id)
 		}
 	}
 	return cmp.Or(getenv("FC_ACCOUNT_ID"), "default")

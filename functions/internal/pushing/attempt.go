@@ -100,8 +100,7 @@ func (a *attempt) once(ctx context.Context) error {
 
 func (a *attempt) markSending(ctx context.Context) error {
 	err := a.ledger.MarkSending(ctx, a.claim)
-	var halted *Halted
-	if err == nil || errors.Is(err, ErrLost) || errors.Is(err, ErrForgotten) || errors.As(err, &halted) {
+	if answered(err) {
 		return err
 	}
 	return &Error{Kind: Unavailable, Op: "mark sending", Code: cmp.Or(asError(err).Code, codeLedger), Err: err}

@@ -47,9 +47,6 @@ func (w *work) operate(ctx context.Context, op events.Operation) Result {
 	case events.Continue:
 		return w.unlessCancelled(ctx, op, scope, m, "")
 	case events.Describe:
-		if w.Describe == nil {
-			return Result{Code: codeDone, Report: struct{}{}}
-		}
 		return Result{Code: codeDone, Report: w.Describe(ctx)}
 	}
 	report, err := w.status(ctx, op, m)
@@ -106,8 +103,6 @@ func (w *work) status(ctx context.Context, op events.Operation, m Message) (r St
 		open := p.States["waiting"] + p.States["claimed"] + p.States["sending"]
 		r.ETASeconds = int64(float64(open)/r.Rate + 0.5)
 	}
-	if w.Shares != nil {
-		r.Quota = w.Shares(ctx)
-	}
+	r.Quota = w.Shares(ctx)
 	return r, nil
 }

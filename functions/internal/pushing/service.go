@@ -50,7 +50,7 @@ type Service struct {
 	Jitter func() float64
 
 	// Describe and Shares tell an operator about this process and its quota, as
-	// JSON. Set before use; nil: nothing is told.
+	// JSON. Set before use.
 	Describe func(ctx context.Context) any
 	Shares   func(ctx context.Context) any
 
@@ -79,6 +79,7 @@ func NewService(p Policy, pusher Pusher, clients *Clients, pacer Pacer, ledger L
 	return &Service{
 		policy: p, pusher: pusher, clients: clients, pacer: pacer, ledger: ledger, emitter: emitter,
 		Hint: func(Kind, string) string { return "" }, Log: func(Line) {},
+		Describe: func(context.Context) any { return struct{}{} }, Shares: func(context.Context) any { return nil },
 		Now: time.Now, Jitter: rand.Float64,
 		inFlight: make(chan struct{}, p.Concurrency),
 		breakers: breakers{groups: make(map[[2]string]*breaker)},

@@ -136,8 +136,7 @@ func (w *work) persist(ctx context.Context, until time.Time, op func(context.Con
 	}
 	for delay := firstDelay; ; delay = min(2*delay, lastDelay) {
 		err := op(ctx)
-		var halted *Halted
-		if err == nil || errors.Is(err, ErrLost) || errors.Is(err, ErrForgotten) || errors.As(err, &halted) {
+		if answered(err) {
 			return err
 		}
 		pause := delay/2 + time.Duration(w.Jitter()*float64(delay)/2)
@@ -146,6 +145,12 @@ func (w *work) persist(ctx context.Context, until time.Time, op func(context.Con
 		}
 		time.Sleep(pause)
 	}
+}
+
+// answered reports whether an error of the ledger, or none, is its answer: any
+// other says that it could not be reached.
+func answered(err error) bool {
+	return err == nil || errors.Is(err, ErrLost) || errors.Is(err, ErrForgotten) || errors.As(err, new(*Halted))
 }
 
 // record is persist for what must not be forgotten.
