@@ -44,6 +44,9 @@ func TestAsyncAPI(t *testing.T) {
 	}
 	var types []string
 	for key, m := range doc.Components.Messages {
+		if m.Name == "alert" { // not ours: it has samples, and no schema
+			continue
+		}
 		types = append(types, m.Name)
 		if want := "schemas/" + contracts()[m.Name].schema + ".schema.json"; m.Payload.Schema.Ref != want {
 			t.Errorf("message %s: schema %q, want %q", key, m.Payload.Schema.Ref, want)
@@ -91,7 +94,8 @@ func TestAsyncAPI(t *testing.T) {
 			t.Errorf("%s: received by us %v, a result %v", ref, !isResult, isResult)
 		}
 	}
-	if len(carried) != len(contracts()) {
-		t.Errorf("channels carry %d messages, want one for each of %d types", len(carried), len(contracts()))
+	// An alert is no type of ours, and a sweep goes to both functions.
+	if len(carried) != len(contracts())+2 {
+		t.Errorf("channels carry %d messages, want one for each of %d types, an alert and a second sweep", len(carried), len(contracts()))
 	}
 }

@@ -15,7 +15,7 @@ var countRule = rule{min: 0, max: 1<<53 - 1, says: "a whole number from 0 on"}
 var refFields = []field[RequestRef]{
 	{name: "id", required: true, rule: attributeRule, at: func(r *RequestRef) any { return &r.ID }},
 	{name: "source", required: true, rule: attributeRule, at: func(r *RequestRef) any { return &r.Source }},
-	{name: "data", at: func(*RequestRef) any { return readLater }},
+	{name: "data", at: func(r *RequestRef) any { return r.readData }},
 }
 
 var firstFields = []field[First]{
@@ -26,7 +26,7 @@ var firstFields = []field[First]{
 }
 
 var completedFields = []field[Completed]{
-	{name: "request", required: true, at: func(*Completed) any { return readLater }},
+	{name: "request", required: true, at: func(c *Completed) any { return objectOf(&c.Request, refFields) }},
 	{name: "outcome", required: true, rule: outcomeRule, at: func(c *Completed) any { return (*string)(&c.Outcome) }},
 	{name: "code", rule: resultRule, at: func(c *Completed) any { return &c.Code }},
 	{name: "message", rule: resultRule, at: func(c *Completed) any { return &c.Message }},
@@ -42,7 +42,7 @@ var completedFields = []field[Completed]{
 	{name: "decidedAt", required: true, at: func(c *Completed) any { return &c.DecidedAt }},
 	{name: "waitMs", required: true, at: func(c *Completed) any { return readMs(&c.WaitMs) }},
 	{name: "callMs", required: true, at: func(c *Completed) any { return readMs(&c.CallMs) }},
-	{name: "first", at: func(*Completed) any { return readLater }},
+	{name: "first", at: func(c *Completed) any { return c.readFirst }},
 }
 
 var outcomeRule = outcomes()
@@ -55,9 +55,6 @@ func outcomes() (r rule) {
 	return r
 }
 
-// readLater leaves an object in an object to readObjects.
-func readLater(json.RawMessage) string { return "" }
-
 func readMs(to *int64) func(json.RawMessage) string {
 	return func(raw json.RawMessage) string {
 		var n int
@@ -67,50 +64,20 @@ func readMs(to *int64) func(json.RawMessage) string {
 	}
 }
 
-func readObject[T any](to *T, fields []field[T], in Member) []Problem {
-	members, err := Members(in.Value)
-	if err != nil {
-		return []Problem{{in.Name, err.Error()}}
-	}
-	return inside(in, read(to, fields, members, closed))
+func (c *Completed) readFirst(raw json.RawMessage) []Problem {
+	c.First = new(First)
+	return objectOf(c.First, firstFields)(raw)
 }
 
-func inside(in Member, problems []Problem) []Problem {
-	for i := range problems {
-		problems[i].Field = in.Name + "." + problems[i].Field
-	}
-	return problems
-}
-
-// readObjects reads the objects in a result.
-func (c *Completed) readObjects(members []Member) (problems []Problem) {
-	for _, m := range members {
-		switch m.Name {
-		case "request":
-			problems = append(problems, readObject(&c.Request, refFields, m)...)
-			inner, _ := Members(m.Value)
-			problems = append(problems, inside(m, c.Request.readData(inner))...)
-		case "first":
-			c.First = new(First)
-			problems = append(problems, readObject(c.First, firstFields, m)...)
-		}
-	}
-	return problems
-}
-
-func (r *RequestRef) readData(members []Member) (problems []Problem) {
-	for _, m := range members {
-		if m.Name == "data" {
-			r.Data = new(Requested)
-			problems = readObject(r.Data, requestedFields, m)
-		}
-	}
+func (r *RequestRef) readData(raw json.RawMessage) []Problem {
+	r.Data = new(Requested)
+	problems := objectOf(r.Data, requestedFields)(raw)
 	return slices.DeleteFunc(problems, func(p Problem) bool { return p.Rule == isRequired })
 }
 
 // decodeCompleted reads the data of a result as strictly as DecodeRequested
 // reads a request.
 func decodeCompleted(data []byte) (c Completed, err error) {
-	err = decode(&c, completedFields, data, c.readObjects)
+	err = decode(&c, completedFields, data)
 	return c, err
 }

@@ -32,26 +32,38 @@ func contracts() map[string]contract {
 		TypeMessageCompleted:   {"repush-message-completed", func(data []byte) (any, error) { return decodeCompleted(data) }},
 		TypeSweepRequested:     {"repush-sweep-requested", func(data []byte) (any, error) { return DecodeSweep(data) }},
 		TypeOperationRequested: {"repush-operation-requested", func(data []byte) (any, error) { return DecodeOperation(data) }},
+		TypePlanRequested:      {"repush-plan-requested", func(data []byte) (any, error) { return DecodePlan(data) }},
+		TypePlanCompleted:      {"repush-plan-completed", func(data []byte) (any, error) { return DecodePlanned(data) }},
 	}
 }
 
 // beyondSchema lists the invalid samples that a JSON Schema cannot refuse, and
 // why.
 var beyondSchema = map[string]string{
-	"event--nested-too-deep":       "a schema does not bound the depth of what it allows",
-	"id--given-twice":              "a parser has chosen one before the schema is asked",
-	"id--given-twice-escaped":      "as above",
-	"topic--given-twice":           "as above",
-	"code--given-twice":            "as above",
-	"limit--given-twice":           "as above",
-	"action--given-twice":          "as above",
-	"request--id-given-twice":      "as above",
-	"generation--1.0":              "a schema compares numbers, not their spelling",
-	"generation--1e2":              "as above",
-	"limit--1e3":                   "as above",
-	"storedAt--before-1970-in-utc": "a pattern cannot add an offset",
-	"storedAt--year-10000-in-utc":  "as above",
+	"event--nested-too-deep":         "a schema does not bound the depth of what it allows",
+	"id--given-twice":                "a parser has chosen one before the schema is asked",
+	"id--given-twice-escaped":        "as above",
+	"topic--given-twice":             "as above",
+	"code--given-twice":              "as above",
+	"limit--given-twice":             "as above",
+	"action--given-twice":            "as above",
+	"source--given-twice":            "as above",
+	"request.id--given-twice":        "as above",
+	"entries.0.msgId--given-twice":   "as above",
+	"generation--1.0":                "a schema compares numbers, not their spelling",
+	"generation--1e2":                "as above",
+	"limit--1e3":                     "as above",
+	"storedAt--before-1970-in-utc":   "a pattern cannot add an offset",
+	"storedAt--year-10000-in-utc":    "as above",
+	"ids--given-twice-in-lower-case": "a schema compares texts as they are",
+	"from--after-to":                 "a schema does not compare one field with another",
+	"from--the-same-as-to":           "as above",
+	"part--above-parts":              "as above",
 }
+
+// beyondMutations are rules that mutations break, and that a JSON Schema cannot
+// say; each has samples.
+var beyondMutations = []string{"must be before to", "must not be above parts"}
 
 // decodeAll reads an event as a receiver of one type does.
 func decodeAll(typ string, raw []byte) (Event, any, error) {
@@ -256,6 +268,10 @@ func instants(v any) any {
 			}
 			v[name] = instants(value)
 		}
+	case []any:
+		for i, value := range v {
+			v[i] = instants(value)
+		}
 	}
 	return v
 }
@@ -298,11 +314,13 @@ func TestInvalidSamples(t *testing.T) {
 func TestMutations(t *testing.T) {
 	t.Parallel()
 	values := []any{nil, true, false, 0, 1, -1, 1.5, 1000, 1001, "", "x", "1", "true", "a&b", "a\r\nb", "a\x00b", "ä", "a b",
-		strings.Repeat("x", 65), strings.Repeat("A", 32), strings.Repeat("x", 2000), "1.0", "human", "hold", "pushed", "pause",
-		"2026-11-22T10:00:00Z", "1.0.0", "application/json", []any{}, []any{"x"}, map[string]any{}, map[string]any{"x": 1}}
+		strings.Repeat("x", 65), strings.Repeat("A", 32), strings.Repeat("x", 2000), "1.0", "human", "hold", "pushed", "pause", "ids", "unconsumed",
+		"2026-11-22T10:00:00Z", "1.0.0", "application/json", []any{}, []any{"x"}, []any{nil}, map[string]any{}, map[string]any{"x": 1}}
 	fullest := map[string][]string{
 		TypeMessageRequested: {"all-fields"}, TypeMessageCompleted: {"duplicate"}, TypeSweepRequested: {"all-fields"},
 		TypeOperationRequested: {"all-fields-operation", "all-fields-message", "stop", "status"},
+		TypePlanRequested:      {"all-fields-dead-letter", "all-fields-ids", "all-fields-key"},
+		TypePlanCompleted:      {"all-fields", "no-manifest"},
 	}
 	all := schemas(t)
 	checked := 0
@@ -330,21 +348,26 @@ func TestMutations(t *testing.T) {
 			t.Errorf("%s: no sample to mutate", typ)
 		}
 	}
-	if checked < 2000 {
+	if checked < 5000 {
 		t.Errorf("only %d mutations", checked)
 	}
 }
 
 type absent struct{}
 
-// everyObject calls f with v and every object in it.
-func everyObject(v map[string]any, f func(map[string]any)) {
-	for _, child := range v {
-		if object, ok := child.(map[string]any); ok {
-			everyObject(object, f)
+// everyObject calls f with every object in v and, if it is one, v.
+func everyObject(v any, f func(map[string]any)) {
+	switch v := v.(type) {
+	case []any:
+		for _, child := range v {
+			everyObject(child, f)
 		}
+	case map[string]any:
+		for _, child := range v {
+			everyObject(child, f)
+		}
+		f(v)
 	}
-	f(v)
 }
 
 // agree fails when Go and the schema do not name the same fields of raw.
@@ -354,8 +377,11 @@ func agree(t interface {
 }, schema *jsonschema.Schema, typ string, raw []byte) {
 	_, _, err := decodeAll(typ, raw)
 	var inGo []string
-	if err != nil {
-		inGo = fieldsOf(t, err)
+	if v := new(ValidationError); errors.As(err, &v) {
+		v.Problems = slices.DeleteFunc(v.Problems, func(p Problem) bool { return slices.Contains(beyondMutations, p.Rule) })
+		if len(v.Problems) > 0 {
+			inGo = fieldsOf(t, err)
+		}
 	}
 	if inSchema, schemaErr := refusedBySchema(schema, raw); !slices.Equal(inGo, inSchema) {
 		t.Errorf("Go names %q (%v), the schema %q (%v) of\n%s", inGo, err, inSchema, schemaErr, raw)

@@ -61,32 +61,36 @@ var operationFields = []field[Operation]{
 	{name: "requestedBy", rule: proseRule, at: func(o *Operation) any { return &o.RequestedBy }},
 }
 
-// about returns what is wrong with what an operation is about. Given is what is
-// there, right or wrong by itself.
-func (o *Operation) about(members []Member) (problems []Problem) {
-	given := func(name string) bool {
-		return slices.ContainsFunc(members, func(m Member) bool { return m.Name == name })
-	}
-	all := []string{"operationId", "instanceId", "topic", "groupId", "msgId"}
-	message := all[1:]
-	names, wrong, says := message, true, "must not stand beside operationId"
-	switch {
-	case o.Action == Stop || o.Action == Start || o.Action == Describe:
-		names, says = all, "must be absent: stop, start and describe are about everything"
-	case given("operationId"):
-	case slices.ContainsFunc(message, given):
-		wrong, says = false, "is required: a message is instanceId, topic, groupId and msgId"
-	case o.Action == Pause || o.Action == Continue || o.Action == Cancel:
-		names, wrong, says = all[:1], false, "is required, or a message by instanceId, topic, groupId and msgId"
-	default:
-		return nil
-	}
+// given reports whether a field is there, right or wrong by itself.
+func given(members []Member, name string) bool {
+	return slices.ContainsFunc(members, func(m Member) bool { return m.Name == name })
+}
+
+// when says the same of every name that is given, or of every one that is not.
+func when(isGiven bool, members []Member, says string, names ...string) (problems []Problem) {
 	for _, name := range names {
-		if given(name) == wrong {
+		if given(members, name) == isGiven {
 			problems = append(problems, Problem{name, says})
 		}
 	}
 	return problems
+}
+
+// about returns what is wrong with what an operation is about.
+func (o *Operation) about(members []Member) []Problem {
+	all := []string{"operationId", "instanceId", "topic", "groupId", "msgId"}
+	message := all[1:]
+	switch {
+	case o.Action == Stop || o.Action == Start || o.Action == Describe:
+		return when(true, members, "must be absent: stop, start and describe are about everything", all...)
+	case given(members, "operationId"):
+		return when(true, members, "must not stand beside operationId", message...)
+	case slices.ContainsFunc(message, func(name string) bool { return given(members, name) }):
+		return when(false, members, "is required: a message is instanceId, topic, groupId and msgId", message...)
+	case o.Action == Pause || o.Action == Continue || o.Action == Cancel:
+		return when(false, members, "is required, or a message by instanceId, topic, groupId and msgId", "operationId")
+	}
+	return nil
 }
 
 // DecodeSweep reads the data of a sweep as strictly as [DecodeRequested] reads

@@ -4,6 +4,8 @@
 //	repush:Message:Requested   a person, an alert plan or a dead letter asks for one message to be pushed again
 //	repush:Message:Completed   functions/repush says what became of one request
 //	repush:Sweep:Requested     a timer asks to finish what waits
+//	repush:Plan:Requested      a person asks which messages need a push, and for their pushes
+//	repush:Plan:Completed      functions/plan says which messages it asks for: the manifest
 //	repush:Operation:Requested a person stops, starts, pauses, cancels, or asks how it stands
 //
 // The package imports the standard library only and does no I/O: a producer in
@@ -22,6 +24,8 @@ const (
 	TypeMessageCompleted   = "repush:Message:Completed"
 	TypeSweepRequested     = "repush:Sweep:Requested"
 	TypeOperationRequested = "repush:Operation:Requested"
+	TypePlanRequested      = "repush:Plan:Requested"
+	TypePlanCompleted      = "repush:Plan:Completed"
 )
 
 // Limits of what is read, checked before anything is parsed.

@@ -108,7 +108,7 @@ var attributes = []field[Event]{
 // that ends in +json (source: JSON Event Format 1.0.2, section 3.1).
 func readContentType(raw json.RawMessage) string {
 	var text string
-	if says := attributeRule.read(&text, raw); says != "" {
+	if says := attributeRule.readText(&text, raw); says != "" {
 		return says
 	}
 	mediaType, _, _ := strings.Cut(text, ";")

@@ -59,6 +59,8 @@ func FuzzDecode(f *testing.F) {
 func FuzzDecodeRequested(f *testing.F) { fuzzData(f, TypeMessageRequested, DecodeRequested) }
 func FuzzDecodeSweep(f *testing.F)     { fuzzData(f, TypeSweepRequested, DecodeSweep) }
 func FuzzDecodeOperation(f *testing.F) { fuzzData(f, TypeOperationRequested, DecodeOperation) }
+func FuzzDecodePlan(f *testing.F)      { fuzzData(f, TypePlanRequested, DecodePlan) }
+func FuzzDecodePlanned(f *testing.F)   { fuzzData(f, TypePlanCompleted, DecodePlanned) }
 
 // fuzzData: what is accepted validates, is the same when written and read again,
 // and the schema accepts it.

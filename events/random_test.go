@@ -1,6 +1,7 @@
 package events
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -39,8 +40,16 @@ func fill[T any](t *rapid.T, to *T, fields []field[T]) {
 			*at = rapid.Bool().Draw(t, f.name)
 		case *time.Time:
 			*at = anyTime(t, f.name)
+		case *[]string:
+			*at = f.rule.validList(t, f.name)
 		}
 	}
+}
+
+// validList draws a list that keeps the rule of a list; a short one, to be quick.
+func (r rule) validList(t *rapid.T, name string) []string {
+	texts := rapid.Custom(func(t *rapid.T) string { return r.valid(t, name) })
+	return rapid.SliceOfNDistinct(texts, 1, min(r.most, 4), strings.ToUpper).Draw(t, name+" list")
 }
 
 func anyTime(t *rapid.T, name string) time.Time {
@@ -81,6 +90,61 @@ func TestRandomOperations(t *testing.T) {
 		}
 		return o
 	})
+}
+
+func TestRandomPlans(t *testing.T) {
+	t.Parallel()
+	random(t, TypePlanRequested, func(t *rapid.T) (p Plan) {
+		fill(t, &p, planFields)
+		if p.Topic == "" {
+			p.Topic = topicRule.valid(t, "topic")
+		}
+		ids, keys := msgIDRule.upTo(1000).validList(t, "ids"), keyRule.upTo(100).validList(t, "keys")
+		p.IDs, p.Keys = map[Selection][]string{ByIDs: ids}[p.Source], map[Selection][]string{ByKeys: keys}[p.Source]
+		if !p.From.Before(p.To) {
+			p.From = time.Time{}
+		}
+		return p
+	})
+}
+
+func TestRandomParts(t *testing.T) {
+	t.Parallel()
+	random(t, TypePlanCompleted, func(t *rapid.T) Planned {
+		p := anyManifest(t)
+		return rapid.SampledFrom(Parts(p)).Draw(t, "part")
+	})
+}
+
+// anyManifest draws a whole manifest, or none and why.
+func anyManifest(t *rapid.T) (p Planned) {
+	fill(t, &p, plannedFields)
+	fill(t, &p.Estimate, estimateFields)
+	p.Calls = rapid.SampledFrom([]map[string]int{nil, {"OnsTrace": 0}, {"OnsTrace": 5, "OnsMessageGetByKey": 1}}).Draw(t, "calls")
+	p.LeftOut = rapid.SliceOfN(rapid.Custom(func(t *rapid.T) (l LeftOut) {
+		fill(t, &l, leftOutFields)
+		l.Count = max(l.Count, len(l.MsgIDs))
+		return l
+	}), 1, 3).Draw(t, "leftOut")
+	if rapid.Bool().Draw(t, "nothing left out") {
+		p.LeftOut = nil
+	}
+	p.Count, p.Message, p.SHA256 = 0, resultRule.valid(t, "message"), ""
+	if p.OperationID == "" {
+		return p
+	}
+	p.IncidentID, p.InstanceID, p.GroupID = "incident", "MQ_INST_1", "GID_a"
+	p.Source = Selection(selectionRule.valid(t, "source"))
+	p.CutOff = anyTime(t, "cutOff")
+	p.Entries = rapid.SliceOfN(rapid.Custom(func(t *rapid.T) (e Entry) {
+		fill(t, &e, entryFields)
+		return e
+	}), 1, 5).Draw(t, "entries")
+	if rapid.Bool().Draw(t, "nothing to push") {
+		p.Entries = nil
+	}
+	p.Count, p.SHA256 = len(p.Entries), ManifestHash(p.Entries)
+	return p
 }
 
 // random makes events of one type with valid data: Go and the schema take them,

@@ -2,6 +2,7 @@ package events
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -9,7 +10,7 @@ import (
 )
 
 // TestReadme: the events in the README are valid, one of each type that others
-// send, and every field, outcome and action is named.
+// send, and every field, outcome, action and selection is named.
 func TestReadme(t *testing.T) {
 	t.Parallel()
 	raw, err := os.ReadFile("README.md")
@@ -29,7 +30,7 @@ func TestReadme(t *testing.T) {
 		}
 		shown = append(shown, e.Type)
 	}
-	if diff := cmp.Diff([]string{TypeMessageRequested, TypeSweepRequested, TypeOperationRequested}, shown); diff != "" {
+	if diff := cmp.Diff([]string{TypeMessageRequested, TypeSweepRequested, TypeOperationRequested, TypePlanRequested}, shown); diff != "" {
 		t.Errorf("events in the README (-want +got):\n%s", diff)
 	}
 	checked := 0
@@ -50,10 +51,10 @@ func TestReadme(t *testing.T) {
 			t.Errorf("outcome %s is not in the README", o)
 		}
 	}
-	for _, a := range actionRule.oneOf {
+	for _, word := range slices.Concat(actionRule.oneOf, selectionRule.oneOf) {
 		checked++
-		if !strings.Contains(readme, "`"+a+"`") {
-			t.Errorf("action %s is not in the README", a)
+		if !strings.Contains(readme, "`"+word+"`") {
+			t.Errorf("action or selection %s is not in the README", word)
 		}
 	}
 	if checked == 0 {

@@ -36,6 +36,9 @@ type Requested struct {
 	// OffsetID is the message's other id (broker address and commit-log
 	// offset), tried only when the broker knows no message under MsgID.
 	OffsetID string `json:"offsetId,omitempty"`
+	// Unconsumed: the group's offset has not passed the message, so that its queue
+	// delivers it as well; a push of it is marked maybeDuplicate.
+	Unconsumed bool `json:"unconsumed,omitempty"`
 }
 
 // Priority orders requests that compete for the quota.
@@ -81,6 +84,7 @@ var requestedFields = []field[Requested]{
 	{name: "dryRun", at: func(r *Requested) any { return &r.DryRun }},
 	{name: "onUnknown", rule: unknownRule, at: func(r *Requested) any { return (*string)(&r.OnUnknown) }},
 	{name: "offsetId", rule: offsetIDRule, at: func(r *Requested) any { return &r.OffsetID }},
+	{name: "unconsumed", at: func(r *Requested) any { return &r.Unconsumed }},
 }
 
 var (

@@ -59,7 +59,7 @@ func rows[T any](fields []field[T]) (all []row) {
 	var zero T
 	for _, f := range fields {
 		r := row{name: f.name, required: f.required, rule: f.rule}
-		if kind := fmt.Sprintf("%T", f.at(&zero)); kind != "*json.RawMessage" && kind != "func(json.RawMessage) string" {
+		if kind := fmt.Sprintf("%T", f.at(&zero)); strings.HasPrefix(kind, "*") && kind != "*json.RawMessage" {
 			r.kind = kind
 		}
 		all = append(all, r)
@@ -78,6 +78,7 @@ func objects(t *testing.T) map[string]struct {
 	requested := all["repush-message-requested"].Properties["data"].Ref
 	completed := all["repush-message-completed"].Properties["data"].Ref
 	sweep, operation := all["repush-sweep-requested"].Properties["data"].Ref, all["repush-operation-requested"].Properties["data"].Ref
+	plan, planned := all["repush-plan-requested"].Properties["data"].Ref, all["repush-plan-completed"].Properties["data"].Ref
 	given := completed.Properties["request"].Properties["data"].Ref
 	if requested.Ref != given {
 		t.Error("the data that a result repeats has another schema than a request")
@@ -96,6 +97,11 @@ func objects(t *testing.T) map[string]struct {
 		"First":      {reflect.TypeFor[First](), rows(firstFields), completed.Properties["first"]},
 		"Sweep":      {reflect.TypeFor[Sweep](), rows(sweepFields), sweep},
 		"Operation":  {reflect.TypeFor[Operation](), rows(operationFields), operation},
+		"Plan":       {reflect.TypeFor[Plan](), rows(planFields), plan},
+		"Planned":    {reflect.TypeFor[Planned](), rows(plannedFields), planned},
+		"Entry":      {reflect.TypeFor[Entry](), rows(entryFields), planned.Properties["entries"].Items2020.Ref},
+		"LeftOut":    {reflect.TypeFor[LeftOut](), rows(leftOutFields), planned.Properties["leftOut"].Items2020.Ref},
+		"Estimate":   {reflect.TypeFor[Estimate](), rows(estimateFields), planned.Properties["estimate"]},
 	}
 }
 
@@ -147,16 +153,18 @@ func jsonNames(t *testing.T, typ reflect.Type) (names []string) {
 
 // TestOptionalMeansLeftOut: what is not required is absent when empty, and what
 // is required in a result is always there. (A request's fields may all be
-// absent in a result, and an operation without its action is refused.)
+// absent in a result, and an operation without its action is refused, as is a
+// plan without its source.)
 func TestOptionalMeansLeftOut(t *testing.T) {
 	t.Parallel()
+	asked := []string{"Requested", "Operation", "Plan"}
 	for name, o := range objects(t) {
 		if o.goType == nil {
 			continue
 		}
 		for i, r := range o.rows {
 			_, options, _ := strings.Cut(o.goType.Field(i).Tag.Get("json"), ",")
-			if omitted := strings.HasPrefix(options, "omit"); omitted == (r.required && name != "Requested" && name != "Operation") {
+			if omitted := strings.HasPrefix(options, "omit"); omitted == (r.required && !slices.Contains(asked, name)) {
 				t.Errorf("%s.%s: required %v, JSON option %q", name, r.name, r.required, options)
 			}
 		}
@@ -192,6 +200,7 @@ type limits struct {
 	Type, Pattern, Format string
 	Min, Max              string
 	OneOf                 []string
+	List                  string // "" for what is none
 }
 
 func bounds(r row) (l limits) {
@@ -205,6 +214,9 @@ func bounds(r row) (l limits) {
 		if r.rule.max == countRule.max {
 			l.Max = "" // what every JSON reader can count to
 		}
+	case r.kind == "*[]string":
+		l = bounds(row{rule: r.rule, kind: "*string"})
+		l.List = fmt.Sprintf("[array] of 1 to %d, unique true", r.rule.most)
 	case r.kind == "*bool":
 		l.Type = "[boolean]"
 	case r.kind == "*time.Time":
@@ -218,6 +230,15 @@ func bounds(r row) (l limits) {
 const timePattern = `^(?:19[7-9][0-9]|[2-9][0-9]{3})-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-5][0-9](?:\.[0-9]+)?(?:Z|[+-][0-9]{2}:[0-9]{2})$`
 
 func boundsOf(s *jsonschema.Schema) (l limits) {
+	if s.Items2020 != nil {
+		element := s.Items2020
+		if element.Ref != nil {
+			element = element.Ref
+		}
+		l = boundsOf(element)
+		l.List = fmt.Sprintf("%v of %d to %d, unique %v", s.Types, *s.MinItems, *s.MaxItems, s.UniqueItems)
+		return l
+	}
 	if s.Enum != nil {
 		for _, v := range s.Enum.Values {
 			l.OneOf = append(l.OneOf, fmt.Sprint(v))
@@ -256,7 +277,7 @@ func patternOf(r rule) string {
 	if r.chars == "" {
 		return "^[^\\x00-\\x1f\\x7f-\\x9f\uFFFD]+$"
 	}
-	class := "[" + strings.NewReplacer(word, "A-Za-z0-9", hexes, "0-9A-Fa-f").Replace(r.chars) + "]"
+	class := "[" + strings.NewReplacer(word, "A-Za-z0-9", hexes, "0-9A-Fa-f", digit+"abcdef", "0-9a-f").Replace(r.chars) + "]"
 	if r.lengths == nil {
 		return "^" + class + "+$"
 	}
@@ -275,6 +296,7 @@ func TestRulesMatchTheirPattern(t *testing.T) {
 	rules := map[string]rule{
 		"instance": instanceRule, "topic": topicRule, "group": groupRule, "msgId": msgIDRule, "offsetId": offsetIDRule,
 		"client": clientRule, "operation": operationRule, "prose": proseRule, "attribute": attributeRule, "result": resultRule,
+		"sha256": sha256Rule, "key": keyRule, "leftOut": leftOutRule, "call": callRule,
 	}
 	characters := []rune{'\u2028', '\u200B', '\uFEFF', '\uFF11', '\uFFFC', '\uFFFD', '\uFFFE', '\U0001F6A8', '\U0010FFFF'}
 	for c := range rune(1000) {
@@ -329,6 +351,8 @@ func TestEveryRuleHasAnInvalidSample(t *testing.T) {
 	prefix := map[string]string{
 		"envelope": "requested.", "Requested": "message-requested.", "Completed": "message-completed.", "RequestRef": "message-completed.request.",
 		"First": "message-completed.first.", "Sweep": "sweep-requested.", "Operation": "operation-requested.",
+		"Plan": "plan-requested.", "Planned": "plan-completed.", "Estimate": "plan-completed.estimate.",
+		"Entry": "plan-completed.entries.0.", "LeftOut": "plan-completed.leftOut.0.",
 	}
 	all, err := fs.Glob(Files, "samples/invalid/*.json")
 	if err != nil || len(all) == 0 {
@@ -354,8 +378,11 @@ func TestZeroValuesAreRefused(t *testing.T) {
 	all := schemas(t)
 	for typ, c := range contracts() {
 		zero := Event{ID: "1", Source: "test", Type: typ, Data: json.RawMessage(`{}`)}
-		if typ == TypeMessageCompleted {
+		switch typ {
+		case TypeMessageCompleted:
 			zero.Data = encode(t, Completed{})
+		case TypePlanCompleted:
+			zero.Data = encode(t, Planned{})
 		}
 		raw := encode(t, zero)
 		needsNothing := typ == TypeSweepRequested
@@ -380,6 +407,12 @@ func TestZeroValuesAreRefused(t *testing.T) {
 	}
 	if err := (Operation{}).Validate(); err == nil {
 		t.Error("Validate accepts the zero operation")
+	}
+	if err := (Plan{}).Validate(); err == nil {
+		t.Error("Validate accepts the zero plan")
+	}
+	if err := (Planned{}).Validate(); err == nil {
+		t.Error("Validate accepts the zero part of a manifest")
 	}
 	if _, err := NewCompleted(Completed{}); err == nil {
 		t.Error("NewCompleted accepts the zero result")

@@ -52,7 +52,7 @@ const isRequired = "is required"
 type field[T any] struct {
 	name     string
 	required bool
-	rule     rule // for text and numbers
+	rule     rule // for text and numbers, and the texts of a list
 	// at returns what [rule.read] takes: a pointer to the field, or a function
 	// for what a rule cannot express.
 	at func(*T) any
@@ -71,9 +71,7 @@ func read[T any](to *T, fields []field[T], members []Member, unknown func(name s
 			problems = append(problems, Problem{f.name, isRequired})
 		case at >= 0:
 			known++
-			if says := f.rule.read(f.at(to), members[at].Value); says != "" {
-				problems = append(problems, Problem{f.name, says})
-			}
+			problems = append(problems, inside(f.name, f.rule.read(f.at(to), members[at].Value))...)
 		}
 	}
 	if known == len(members) {
@@ -98,6 +96,8 @@ type rule struct {
 	chars string
 	// oneOf, when given, are the only values allowed.
 	oneOf []string
+	// most bounds the elements of a list, whose texts keep the rule.
+	most int
 	// says is the whole rule in words, after "must be".
 	says string
 }
@@ -124,6 +124,7 @@ var (
 	clientRule    = rule{min: 1, max: 255, chars: word + "@#._:%~+-", says: "1 to 255 letters, digits and @#._:%~+-"}
 	operationRule = rule{min: 1, max: 128, chars: word + "._:-", says: "1 to 128 letters, digits and ._:-"}
 	proseRule     = textOf(256)
+	keyRule       = textOf(255)
 	attributeRule = textOf(512)
 	resultRule    = textOf(1024)
 )
@@ -136,25 +137,82 @@ func textOf(most int) rule {
 	return rule{min: 1, max: most, says: "1 to " + strconv.Itoa(most) + " characters without control characters and U+FFFD"}
 }
 
-// read sets to from raw, or returns the broken rule in words and leaves to
-// alone.
-func (r rule) read(to any, raw json.RawMessage) string {
+// reader reads a value that has fields or elements of its own. It names what is
+// wrong from there on: "" is the value itself.
+type reader = func(json.RawMessage) []Problem
+
+// read sets to from raw, or returns the broken rule in words, named as a [reader]
+// does, and leaves to alone.
+func (r rule) read(to any, raw json.RawMessage) []Problem {
+	says := "must be absent" // unreachable: the table's types are tested
 	switch to := to.(type) {
 	case *string:
-		return r.readText(to, raw)
+		says = r.readText(to, raw)
 	case *int:
-		return r.readInt(to, raw)
+		says = r.readInt(to, raw)
 	case *time.Time:
-		return readTime(to, raw)
+		says = readTime(to, raw)
 	case *bool:
-		return readBool(to, raw)
+		says = readBool(to, raw)
 	case *json.RawMessage:
-		*to = raw
-		return ""
+		*to, says = raw, ""
 	case func(json.RawMessage) string:
+		says = to(raw)
+	case *[]string:
+		return listOf(to, r, func(text *string) any { return text })(raw)
+	case reader:
 		return to(raw)
 	}
-	return "must be absent" // unreachable: the table's types are tested
+	if says == "" {
+		return nil
+	}
+	return []Problem{{"", says}}
+}
+
+// inside names problems from outside.
+func inside(name string, problems []Problem) []Problem {
+	for i, p := range problems {
+		problems[i].Field = strings.TrimSuffix(name+"."+p.Field, ".")
+	}
+	return problems
+}
+
+// objectOf reads an object by its table.
+func objectOf[T any](to *T, fields []field[T]) reader {
+	return func(raw json.RawMessage) []Problem {
+		members, err := Members(raw)
+		if err != nil {
+			return broken("", err).Problems
+		}
+		return read(to, fields, members, closed)
+	}
+}
+
+// listOf reads 1 to r.most elements, each by the rule into what at returns. Texts
+// differ, hexadecimal ones not only in case.
+func listOf[E any](to *[]E, r rule, at func(*E) any) reader {
+	return func(raw json.RawMessage) (problems []Problem) {
+		elements, err := Elements(raw, r.most)
+		if err != nil || len(elements) == 0 {
+			return []Problem{{"", "must be a list of 1 to " + strconv.Itoa(r.most)}}
+		}
+		all, seen := make([]E, len(elements)), make(map[string]bool)
+		for i, element := range elements {
+			problems = append(problems, inside(strconv.Itoa(i), r.read(at(&all[i]), element))...)
+			text, isText := unquote(element)
+			if r.chars == hexes {
+				text = strings.ToUpper(text)
+			}
+			if isText && seen[text] {
+				problems = append(problems, Problem{"", "must hold nothing twice: element " + strconv.Itoa(i) + " was there before"})
+			}
+			seen[text] = true
+		}
+		if problems == nil {
+			*to = all
+		}
+		return problems
+	}
 }
 
 func (r rule) readText(to *string, raw json.RawMessage) string {
@@ -195,6 +253,9 @@ func (r rule) clip(text string) string {
 	}
 	return text
 }
+
+// upTo is the rule of a list of such texts.
+func (r rule) upTo(most int) rule { r.most = most; return r }
 
 func only(chars, text string) bool { return strings.Trim(text, chars) == "" }
 

@@ -149,7 +149,8 @@ func TestAWSPublicSchema(t *testing.T) {
 		"a property of a target":      {"DeadLetterConfig: {Arn:", "DeadLetterConfig: {TargetArn:"},
 		"a property of an alarm":      {"EvaluationPeriods: 1", "EvaluationPeriod: 1"},
 		"a required property missing": {"      DestinationArn: !Ref ResultStream\n", ""},
-		"a number that is a text":     {"      Timeout: 60\n", "      Timeout: 60s\n"},
+		"a number that is a text":     {"    Timeout: 60\n", "    Timeout: 60s\n"},
+		"a property of the way in":    {"IntegrationSubtype:", "Subtype:"},
 		"a type nobody has":           {"AWS::Logs::MetricFilter", "AWS::Logs::MetricsFilter"},
 	} {
 		if !strings.Contains(text, lie.old) {

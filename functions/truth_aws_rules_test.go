@@ -12,9 +12,9 @@ import (
 
 // awsRules are true of this format alone.
 var awsRules = map[string]func(awsStack, deployment) []string{
-	"secrets come from Secrets Manager": func(s awsStack, _ deployment) (wrong []string) {
+	"secrets come from Secrets Manager": func(s awsStack, d deployment) (wrong []string) {
 		dynamic := regexp.MustCompile(`^\{\{resolve:secretsmanager:[^:]+:SecretString:[A-Za-z]+::[A-Za-z0-9-]+\}\}$`)
-		variables := s.function().Environment.Variables
+		variables := s.function(d.function).Environment.Variables
 		for _, name := range []string{"ALIBABA_CLOUD_ACCESS_KEY_ID", "ALIBABA_CLOUD_ACCESS_KEY_SECRET", "REPUSH_HTTP_TOKEN"} {
 			if value := variables[name]; !dynamic.MatchString(value) && (name != "REPUSH_HTTP_TOKEN" || value != "") {
 				wrong = append(wrong, name+" is no dynamic reference with a version")
@@ -41,15 +41,15 @@ var awsRules = map[string]func(awsStack, deployment) []string{
 		}
 		return wrong
 	},
-	"no more pollers than needed": func(s awsStack, _ deployment) (wrong []string) {
-		for name, event := range s.function().Events {
+	"no more pollers than needed": func(s awsStack, d deployment) (wrong []string) {
+		for name, event := range s.function(d.function).Events {
 			if n := event.Properties.ScalingConfig.MaximumConcurrency; n > 2 {
 				wrong = append(wrong, fmt.Sprintf("%s: %d pollers for one instance throttle each other into the dead letters", name, n))
 			}
 		}
 		return wrong
 	},
-	"who sends may send": func(s awsStack, d deployment) (wrong []string) {
+	"who sends may send": func(s awsStack, _ deployment) (wrong []string) {
 		granted := make(map[string]bool)
 		for _, policy := range all[awsPolicy](s, "SQS::QueuePolicy") {
 			for _, statement := range policy.PolicyDocument.Statement {
@@ -76,29 +76,17 @@ var awsRules = map[string]func(awsStack, deployment) []string{
 				needs["events.amazonaws.com "+s.named(target.DeadLetterConfig.Arn)+" ${"+name+".Arn}"] = true
 			}
 		}
-		return difference(needs, granted)
+		for _, in := range all[awsIntegration](s, "ApiGatewayV2::Integration") {
+			queue := "sqs:SendMessage ${" + strings.TrimPrefix(s.named(in.RequestParameters.QueueURL), "sqs/") + ".Arn}"
+			wrong = append(wrong, difference(map[string]bool{queue: true}, s.may(in.CredentialsArn))...)
+		}
+		return append(wrong, difference(needs, granted)...)
 	},
 	"the role does what it must and no more": func(s awsStack, d deployment) []string {
-		granted, needs := make(map[string]bool), make(map[string]bool)
-		f := s.function()
-		name := strings.TrimSuffix(strings.Trim(f.Role, "${}"), ".Arn")
-		role := all[awsPolicy](s, "IAM::Role")[name]
-		for _, managed := range role.ManagedPolicyArns {
-			granted[managed] = true
-		}
+		needs := make(map[string]bool)
+		f := s.function(d.function)
 		if f.VpcConfig.SubnetIds != nil {
 			needs["arn:aws:iam::aws:policy/service-role/AWSLambdaENIManagementAccess"] = true
-		}
-		for _, policy := range role.Policies {
-			for _, statement := range policy.PolicyDocument.Statement {
-				actions, several := statement.Action.([]any)
-				if !several {
-					actions = []any{statement.Action}
-				}
-				for _, action := range actions {
-					granted[fmt.Sprint(action, " ", statement.Resource)] = statement.Effect == "Allow"
-				}
-			}
 		}
 		for _, event := range f.Events {
 			for _, action := range []string{"ReceiveMessage", "DeleteMessage", "GetQueueAttributes"} {
@@ -108,10 +96,15 @@ var awsRules = map[string]func(awsStack, deployment) []string{
 		needs["sqs:SendMessage "+f.EventInvokeConfig.DestinationConfig.OnFailure.Destination] = true
 		logs := strings.TrimSuffix(f.LoggingConfig.LogGroup, "}") + ".Arn}"
 		needs["logs:CreateLogStream "+logs], needs["logs:PutLogEvents "+logs] = true, true
-		return difference(needs, granted)
+		return difference(needs, s.may(f.Role))
 	},
-	"what goes wrong is heard": func(s awsStack, d deployment) []string {
-		heard, needs := make(map[string]bool), map[string]bool{"AWS/Lambda Errors ${Repush}": true}
+	"what goes wrong is heard": func(s awsStack, _ deployment) []string {
+		heard, needs := make(map[string]bool), make(map[string]bool)
+		var triggers []source
+		for function, name := range awsNames {
+			needs["AWS/Lambda Errors ${"+name+"}"] = true
+			triggers = append(triggers, s.deployment(function).triggers...)
+		}
 		for _, alarm := range all[awsAlarm](s, "CloudWatch::Alarm") {
 			of := alarm.Namespace + " " + alarm.MetricName
 			for _, dimension := range alarm.Dimensions {
@@ -119,7 +112,7 @@ var awsRules = map[string]func(awsStack, deployment) []string{
 			}
 			heard[of] = true
 		}
-		for _, in := range d.triggers {
+		for _, in := range triggers {
 			if in.deadLetter != "" {
 				needs["AWS/SQS ApproximateNumberOfMessagesVisible ${"+strings.TrimPrefix(in.deadLetter, "sqs/")+".QueueName}"] = true
 			}
@@ -147,15 +140,17 @@ var awsRules = map[string]func(awsStack, deployment) []string{
 			}
 		}
 		for name, filter := range all[awsFilter](s, "Logs::SubscriptionFilter") {
-			if !strings.Contains(filter.FilterPattern, `$.type = "repush:Message:Completed"`) {
-				wrong = append(wrong, name+" does not match result events")
+			for _, kind := range []string{events.TypeMessageCompleted, events.TypePlanCompleted} {
+				if !strings.Contains(filter.FilterPattern, `$.type = "`+kind+`"`) {
+					wrong = append(wrong, name+" does not match "+kind)
+				}
 			}
 		}
 		return wrong
 	},
-	"the package is what build.sh makes": func(s awsStack, _ deployment) (wrong []string) {
-		f := s.function()
-		if f.CodeURI != "../../.build/repush-linux-"+f.Architectures[0]+".zip" || f.Handler != "bootstrap" {
+	"the package is what build.sh makes": func(s awsStack, d deployment) (wrong []string) {
+		f := s.function(d.function)
+		if f.CodeURI != "../../.build/"+d.function+"-linux-"+f.Architectures[0]+".zip" || f.Handler != "bootstrap" {
 			wrong = append(wrong, fmt.Sprintf("%s, handler %s, on %s", f.CodeURI, f.Handler, f.Architectures[0]))
 		}
 		return wrong

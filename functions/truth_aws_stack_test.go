@@ -2,7 +2,10 @@ package functions_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
+
+	"github.com/ons-repush/ons-repush/functions/internal/config"
 )
 
 // awsStack is infra/aws/template.yaml as CloudFormation would see it, and what
@@ -82,6 +85,18 @@ type awsFilter struct {
 
 type awsPermission struct{ FunctionName, Principal, SourceArn string }
 
+type awsRoute struct {
+	APIID            string `json:"ApiId"`
+	RouteKey, Target string
+}
+
+type awsIntegration struct {
+	CredentialsArn    string
+	RequestParameters struct {
+		QueueURL string `json:"QueueUrl"`
+	}
+}
+
 type awsPolicy struct {
 	Queues, ManagedPolicyArns []string
 	PolicyDocument            awsPolicyDocument
@@ -117,8 +132,46 @@ func all[T any](s awsStack, kind string) map[string]T {
 	return found
 }
 
-func (s awsStack) function() awsFunction {
-	return all[awsFunction](s, "Serverless::Function")["Repush"]
+// awsNames are the functions of the template, by theirs in the house.
+var awsNames = map[string]string{config.Repush: "Repush", config.Plan: "Plan"}
+
+func (s awsStack) function(name string) awsFunction {
+	return all[awsFunction](s, "Serverless::Function")[awsNames[name]]
+}
+
+// through is the queue that an API puts into what is posted to an address, named
+// like source.from; empty when nothing of the stack takes it.
+func (s awsStack) through(address string) string {
+	for _, route := range all[awsRoute](s, "ApiGatewayV2::Route") {
+		_, path, _ := strings.Cut(route.RouteKey, " ")
+		integration := strings.Trim(strings.TrimPrefix(route.Target, "integrations/"), "${}")
+		if strings.HasPrefix(address, "https://"+route.APIID+".execute-api.") && strings.HasSuffix(address, ".amazonaws.com"+path) {
+			return s.named(all[awsIntegration](s, "ApiGatewayV2::Integration")[integration].RequestParameters.QueueURL)
+		}
+	}
+	return ""
+}
+
+// may are the actions that a role allows, each with its resource, and its
+// managed policies.
+func (s awsStack) may(role string) map[string]bool {
+	granted := make(map[string]bool)
+	properties := all[awsPolicy](s, "IAM::Role")[strings.TrimSuffix(strings.Trim(role, "${}"), ".Arn")]
+	for _, managed := range properties.ManagedPolicyArns {
+		granted[managed] = true
+	}
+	for _, policy := range properties.Policies {
+		for _, statement := range policy.PolicyDocument.Statement {
+			actions, several := statement.Action.([]any)
+			if !several {
+				actions = []any{statement.Action}
+			}
+			for _, action := range actions {
+				granted[fmt.Sprint(action, " ", statement.Resource)] = statement.Effect == "Allow"
+			}
+		}
+	}
+	return granted
 }
 
 // named returns the resource that a resolved reference is to: "sqs/Requests" for

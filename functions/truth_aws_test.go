@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/ons-repush/ons-repush/functions/internal/config"
 )
 
 const (
@@ -78,11 +80,11 @@ func refusals(schema *jsonschema.Schema, raw []byte) []string {
 // because the one instance was busy for a whole visibility time-out.
 const throttledReceives = 5
 
-// deployment is the stack in the words of the common rules. SNS and EventBridge
-// write into the queue, so that their batches are the queue's.
-func (s awsStack) deployment() deployment {
-	f := s.function()
-	d := deployment{settings: make(map[string]string), timeout: time.Duration(f.Timeout) * time.Second, instances: f.ReservedConcurrentExecutions, perInstance: 1, network: f.VpcConfig.SubnetIds != nil}
+// deployment is one function of the stack in the words of the common rules. SNS
+// and EventBridge write into its queue, so that their batches are the queue's.
+func (s awsStack) deployment(function string) deployment {
+	f := s.function(function)
+	d := deployment{function: function, role: f.Environment.Variables["ALIBABA_CLOUD_ACCESS_KEY_ID"], settings: make(map[string]string), timeout: time.Duration(f.Timeout) * time.Second, instances: f.ReservedConcurrentExecutions, perInstance: 1, network: f.VpcConfig.SubnetIds != nil}
 	for name, value := range f.Environment.Variables {
 		if strings.HasPrefix(name, "REPUSH_") {
 			d.settings[name] = value
@@ -92,6 +94,9 @@ func (s awsStack) deployment() deployment {
 		if target != "stdout" {
 			d.results = append(d.results, target)
 		}
+	}
+	if place := s.through(d.settings["REPUSH_REQUESTS"]); place != "" {
+		d.requests = []string{place}
 	}
 	d.results = append(d.results, s.named(f.EventInvokeConfig.DestinationConfig.OnSuccess.Destination))
 	for _, alarm := range all[awsAlarm](s, "CloudWatch::Alarm") {
@@ -115,7 +120,10 @@ func (s awsStack) deployment() deployment {
 		d.triggers = append(d.triggers, through[from])
 	}
 	for name, sub := range all[awsSubscription](s, "SNS::Subscription") {
-		in := through[s.named(sub.Endpoint)]
+		in, reads := through[s.named(sub.Endpoint)]
+		if !reads {
+			continue
+		}
 		in.name, in.kind, in.from, in.visibility = name, "sns", s.named(sub.TopicArn), 0
 		in.deadLetter = s.named(sub.RedrivePolicy.DeadLetterTargetArn)
 		d.triggers = append(d.triggers, in)
@@ -128,15 +136,21 @@ func (s awsStack) deployment() deployment {
 	for name, rule := range all[awsRule](s, "Events::Rule") {
 		for _, target := range rule.Targets {
 			if rule.ScheduleExpression != "" {
+				if target.Arn != "${"+awsNames[function]+".Arn}" {
+					continue
+				}
 				in := async
-				in.name, in.kind, in.enabled, in.delivers = name, "timer", rule.State == "ENABLED" && target.Arn == "${Repush.Arn}", target.Input
+				in.name, in.kind, in.enabled, in.delivers = name, "timer", rule.State == "ENABLED", target.Input
 				var event struct{ Type string }
 				_ = json.Unmarshal([]byte(target.Input), &event) // no JSON: no type
 				in.eventTypes = []string{event.Type}
 				d.triggers = append(d.triggers, in)
 				continue
 			}
-			in := through[s.named(target.Arn)]
+			in, reads := through[s.named(target.Arn)]
+			if !reads {
+				continue
+			}
 			in.name, in.kind, in.from, in.visibility = name, "eventbridge", "bus/"+rule.EventBusName, 0
 			in.enabled = in.enabled && rule.State == "ENABLED"
 			in.retries, in.deadLetter = in.retries && target.RetryPolicy.MaximumRetryAttempts > 0, s.named(target.DeadLetterConfig.Arn)
@@ -154,11 +168,13 @@ func awsProblems(schema *jsonschema.Schema, text string, values map[string]strin
 	if problems != nil {
 		return map[string][]string{"template": problems}
 	}
-	d := s.deployment()
-	found := d.problems()
+	repush, plan := s.deployment(config.Repush), s.deployment(config.Plan)
+	found := allProblems(repush, plan)
 	for name, rule := range awsRules {
-		if wrong := rule(s, d); wrong != nil {
-			found[name] = wrong
+		for _, d := range []deployment{repush, plan} {
+			if wrong := rule(s, d); wrong != nil {
+				found[name] = append(found[name], wrong...)
+			}
 		}
 	}
 	return found
@@ -216,7 +232,7 @@ func TestAWSTemplate(t *testing.T) {
 				t.Errorf("%s: %s", rule, strings.Join(wrong, "; "))
 			}
 			if s, problems := readAWS(schema, text, values); problems == nil {
-				checkTruth(t, s.deployment())
+				checkBoth(t, s.deployment(config.Repush), s.deployment(config.Plan))
 			}
 		})
 	}
@@ -238,6 +254,7 @@ func TestAWSParameters(t *testing.T) {
 			good: []string{"memory", "redis://r.example", "rediss://u:p@r.example:6380/1"},
 			bad:  []string{"", "file:/tmp/ledger", "redis", "redis://", "rediss://r.example?db=1", "rediss://r.example/a"},
 		},
+		"RequestsToken":        {good: []string{"0123456789abcdef0123456789abcdef"}, bad: []string{"", "short", "0123456789abcdef0123456789abcde/"}},
 		"SubnetIds":            {good: []string{"", "subnet-0a1", "subnet-0a1,subnet-0b2"}, bad: []string{"0a1", "subnet-0a1,", "subnet-0a1, subnet-0b2"}},
 		"SecurityGroupIds":     {good: []string{"", "sg-0a1,sg-0b2"}, bad: []string{"subnet-0a1", "sg-0a1,"}},
 		"AlibabaSecret":        {good: []string{"ons-repush/alibaba"}, bad: []string{"", "a:b", "a}}b", "arn:aws:secretsmanager:eu-west-1:111122223333:secret:x"}},

@@ -116,6 +116,7 @@ var attributes = map[string][]string{
 // resolveTemplate returns the template as CloudFormation sees it after the
 // intrinsic functions, and what is wrong with them.
 func resolveTemplate(tree map[string]any, values map[string]string) (map[string]any, []string) {
+	tree = withGlobals(tree)
 	s := &scope{resources: make(map[string]any), values: maps.Clone(values), used: make(map[string]bool)}
 	s.parameters, _ = tree["Parameters"].(map[string]any)
 	s.conditions, _ = tree["Conditions"].(map[string]any)
@@ -142,6 +143,35 @@ func resolveTemplate(tree map[string]any, values map[string]string) (map[string]
 		}
 	}
 	return out, s.problems
+}
+
+// withGlobals gives every function what SAM's Globals say: maps are merged, and
+// what the function says itself wins (source: SAM "Globals section").
+func withGlobals(tree map[string]any) map[string]any {
+	globals, _ := tree["Globals"].(map[string]any)
+	tree, resources := maps.Clone(tree), make(map[string]any)
+	declared, _ := tree["Resources"].(map[string]any)
+	for name, resource := range declared {
+		if r, _ := resource.(map[string]any); r["Type"] == "AWS::Serverless::Function" && globals != nil {
+			resource = merged(map[string]any{"Properties": globals["Function"]}, r)
+		}
+		resources[name] = resource
+	}
+	delete(tree, "Globals")
+	tree["Resources"] = resources
+	return tree
+}
+
+func merged(base, own map[string]any) map[string]any {
+	all := maps.Clone(base)
+	for name, value := range own {
+		inner, isMap := value.(map[string]any)
+		if beneath, both := all[name].(map[string]any); both && isMap {
+			value = merged(beneath, inner)
+		}
+		all[name] = value
+	}
+	return all
 }
 
 func (s *scope) report(format string, args ...any) {
@@ -258,7 +288,7 @@ func (s *scope) ref(name string) string {
 		s.used[name] = true
 		return s.values[name]
 	}
-	pseudo := map[string]string{"AWS::Region": "eu-west-1", "AWS::AccountId": "111122223333", "AWS::Partition": "aws", "AWS::StackName": "ons-repush", "AWS::NoValue": noValue}
+	pseudo := map[string]string{"AWS::Region": "eu-west-1", "AWS::AccountId": "111122223333", "AWS::Partition": "aws", "AWS::URLSuffix": "amazonaws.com", "AWS::StackName": "ons-repush", "AWS::NoValue": noValue}
 	if value, ok := pseudo[name]; ok {
 		return value
 	}
@@ -320,9 +350,11 @@ func TestResolveTemplate(t *testing.T) {
 	t.Parallel()
 	const head = `
 Parameters: {P: {AllowedPattern: ^.*$, Default: p}, Q: {AllowedPattern: ^.*$}}
+Globals: {Function: {Timeout: 1, Environment: {Variables: {A: a, B: b}}}}
 Conditions: {Yes: !Equals [!Ref P, p], No: !Not [!Condition Yes], Both: !And [!Condition Yes, !Condition No], Any: !Or [!Condition Yes, !Condition No]}
 Resources:
   Queue: {Type: AWS::SQS::Queue}
+  F: {Type: AWS::Serverless::Function, Properties: {Handler: h, Environment: {Variables: {B: own}}}}
   Gone: {Type: AWS::SQS::Queue, Condition: Both}
   Here: {Type: AWS::SQS::Queue, Condition: Any}
 Outputs: {Q: !Ref Q, X: `
@@ -357,6 +389,10 @@ Outputs: {Q: !Ref Q, X: `
 			resolved, problems := resolveTemplate(tree, map[string]string{"Q": "q"})
 			if got := resolved["Outputs"].(map[string]any)["X"]; !cmp.Equal(got, test.want) {
 				t.Errorf("= %v, want %v", got, test.want)
+			}
+			function := map[string]any{"Handler": "h", "Timeout": 1, "Environment": map[string]any{"Variables": map[string]any{"A": "a", "B": "own"}}}
+			if got := resolved["Resources"].(map[string]any)["F"].(map[string]any)["Properties"]; !cmp.Equal(got, any(function)) {
+				t.Errorf("the function is %v, want %v", got, function)
 			}
 			if got := strings.Join(problems, "; "); got != test.wrong {
 				t.Errorf("problems = %q, want %q", got, test.wrong)

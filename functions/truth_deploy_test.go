@@ -1,7 +1,6 @@
 package functions_test
 
 import (
-	"encoding/json"
 	"maps"
 	"os"
 	"os/exec"
@@ -13,6 +12,8 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/ons-repush/ons-repush/functions/internal/config"
+	"github.com/ons-repush/ons-repush/functions/internal/planning"
 	"github.com/ons-repush/ons-repush/functions/internal/pushing"
 	"github.com/ons-repush/ons-repush/functions/internal/redis"
 	"github.com/ons-repush/ons-repush/functions/internal/trigger"
@@ -124,93 +125,10 @@ func checkOwnCommand(t *testing.T, sh, command string) {
 	}
 }
 
-// TestPrepare runs prepare.sh with a stand-in for the CLI: it makes every queue
-// and bus that s.yaml names, the role the function takes, and policies with no
-// name left open; what exists is left alone, and an error stops it.
-func TestPrepare(t *testing.T) {
-	t.Parallel()
-	d, _ := loadServerlessDevs(contents(t, "../infra/fc/s.yaml"), contents(t, "../infra/ram/function.json"), "repush")
-	calls, out := prepare(t, `case "$*" in *CreateRole*) echo EntityAlreadyExists.Role >&2; exit 1 ;; esac`, 0)
-	made := make(map[string]bool)
-	policies := 0
-	for _, call := range calls {
-		for i, word := range call {
-			switch word {
-			case "--QueueName":
-				made["mns:queue/"+call[i+1]] = true
-			case "--EventBusName":
-				made["bus/"+call[i+1]] = true
-			case "--PolicyDocument", "--AssumeRolePolicyDocument":
-				policies++
-				if !json.Valid([]byte(call[i+1])) || strings.Contains(call[i+1], "$") {
-					t.Errorf("policy %s", call[i+1])
-				}
-			}
-		}
-	}
-	wanted := slices.Clone(d.results)
-	for _, s := range d.triggers {
-		wanted = append(wanted, s.deadLetter)
-		if s.kind == "mns-queue" {
-			wanted = append(wanted, s.from)
-		}
-	}
-	for _, place := range wanted {
-		if place != "" && !made[place] {
-			t.Errorf("prepare.sh does not make %s; it makes %v", place, made)
-		}
-	}
-	if policies != 3 || !strings.Contains(out, "CreateRole: exists already") {
-		t.Errorf("%d policies; output %s", policies, out)
-	}
-	if role := regexp.MustCompile(`role: acs:ram::\S+:role/(\S+)`).FindStringSubmatch(contents(t, "../infra/fc/s.yaml")); role == nil ||
-		!slices.ContainsFunc(calls, func(c []string) bool {
-			return slices.Contains(c, "CreateRole") && slices.Contains(c, role[1])
-		}) {
-		t.Errorf("prepare.sh does not make the role %v", role)
-	}
-	joins := func(calls [][]string) bool {
-		return slices.ContainsFunc(calls, func(c []string) bool { return slices.Contains(c, "AliyunECSNetworkInterfaceManagementAccess") })
-	}
-	if inVPC, _ := prepare(t, "", 0, "REDIS_VPC="+shared["REDIS_VPC"]); joins(calls) || !joins(inVPC) {
-		t.Error("the role may join a network when REDIS_VPC is exported, and only then")
-	}
-	if _, out := prepare(t, "echo InvalidAccessKeyId.NotFound >&2; exit 1", 1); !strings.Contains(out, "CreateQueue") {
-		t.Errorf("an error says %s", out)
-	}
-	if _, out := prepare(t, "echo QueueNotExist >&2; exit 1", 1); strings.Contains(out, "exists already") {
-		t.Errorf("what does not exist: %s", out)
-	}
-}
-
-// prepare runs prepare.sh with an aliyun that notes its arguments and then does
-// what the script says.
-func prepare(t *testing.T, script string, wantStatus int, more ...string) (calls [][]string, output string) {
-	t.Helper()
-	dir := t.TempDir()
-	stub := "#!/bin/sh\nfor a in \"$@\"; do printf '%s\\0' \"$a\"; done >>\"$NOTES\"\nprintf '\\001' >>\"$NOTES\"\n" + script + "\n"
-	if err := os.WriteFile(filepath.Join(dir, "aliyun"), []byte(stub), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(shell(t), "../infra/fc/prepare.sh")
-	cmd.Env = append([]string{"PATH=" + dir + ":" + os.Getenv("PATH"), "NOTES=" + filepath.Join(dir, "notes")}, more...)
-	for name, value := range exported {
-		cmd.Env = append(cmd.Env, name+"="+value)
-	}
-	out, err := cmd.CombinedOutput()
-	if status := cmd.ProcessState.ExitCode(); status != wantStatus {
-		t.Fatalf("prepare.sh: status %d, want %d: %v\n%s", status, wantStatus, err, out)
-	}
-	for call := range strings.SplitSeq(contents(t, filepath.Join(dir, "notes")), "\x01") {
-		calls = append(calls, strings.Split(call, "\x00"))
-	}
-	return calls, string(out)
-}
-
 // TestRunbook: the operations that the documents send are operations, of the
 // action that their file is named after, a shell reads the commands, what is
-// exported for Redis is what s.yaml takes, and every code of Redis trouble is
-// explained.
+// exported for Redis is what s.yaml takes, and every code of Redis trouble, and
+// of plans that wait for somebody, is explained.
 func TestRunbook(t *testing.T) {
 	t.Parallel()
 	file := regexp.MustCompile(`(?:--event-file |file://)(events/samples/valid/repush-operation-requested\.(\w+)\.json)`)
@@ -255,6 +173,7 @@ func TestRunbook(t *testing.T) {
 	}
 	for _, code := range []string{
 		"LedgerUnavailable", "LimiterUnavailable", "LedgerYoung", pushing.CodeBreaker, pushing.CodeStopped, pushing.CodePaused,
+		planning.CodeNoClient, planning.CodeBudget, planning.CodeHalted, planning.CodeLag, planning.CodeGoesOn, planning.CodeInProgress,
 		redis.StateReadOnly, redis.StateFull, redis.StateDenied, redis.StateLoading, redis.StateEvicting, redis.StateTooOld,
 	} {
 		if !strings.Contains(runbook, "`"+code+"`") {
@@ -263,15 +182,23 @@ func TestRunbook(t *testing.T) {
 	}
 }
 
-// TestPackage: s.yaml takes the zip that build.sh makes.
+// TestPackage: s.yaml takes the zips that build.sh makes.
 func TestPackage(t *testing.T) {
 	t.Parallel()
-	code := regexp.MustCompile(`code: (\S+)`).FindStringSubmatch(contents(t, "../infra/fc/s.yaml"))
-	if code == nil {
-		t.Fatal("s.yaml names no code")
+	made := make(map[string]bool)
+	for _, function := range []string{config.Repush, config.Plan} {
+		pattern := strings.NewReplacer("<function>", function, "<os>", "linux", "<arch>", "amd64").Replace(contents(t, "../scripts/build.sh"))
+		for _, zip := range strings.FieldsFunc(pattern, func(r rune) bool { return strings.ContainsRune(" ,\n", r) }) {
+			made[zip] = true
+		}
 	}
-	pattern := strings.NewReplacer("<function>", "repush", "<os>", "linux", "<arch>", "amd64").Replace(contents(t, "../scripts/build.sh"))
-	if zip := filepath.Join("infra/fc", code[1]); !strings.Contains(pattern, " "+zip) {
-		t.Errorf("s.yaml takes %s, build.sh makes:\n%s", zip, pattern)
+	codes := regexp.MustCompile(`code: (\S+\.zip)`).FindAllStringSubmatch(contents(t, "../infra/fc/s.yaml"), -1)
+	if len(codes) != 2 || codes[0][1] == codes[1][1] {
+		t.Fatalf("s.yaml names the code %v, want one for each function", codes)
+	}
+	for _, code := range codes {
+		if zip := filepath.Join("infra/fc", code[1]); !made[zip] {
+			t.Errorf("s.yaml takes %s, build.sh makes %v", zip, made)
+		}
 	}
 }

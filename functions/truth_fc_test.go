@@ -15,6 +15,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/ons-repush/ons-repush/functions/internal/config"
 )
 
 // exported are the five names as "First deploy" exports them.
@@ -27,6 +29,12 @@ var exported = map[string]string{
 var shared = map[string]string{
 	"REPUSH_STATE": "redis://:secret@r-bp1.redis.rds.aliyuncs.com:6379", "REDIS_VPC": "vpc-bp1", "REDIS_VSWITCH": "vsw-bp1", "REDIS_SECURITY_GROUP": "sg-bp1",
 }
+
+// optional are names that have a default in s.yaml, and a value in these tests.
+var optional = map[string]string{"REPUSH_WEBHOOK_TOKEN": "0123456789abcdef"}
+
+// resources of s.yaml that stand for a whole function, by its name in the house.
+var resources = map[string]string{"repush": config.Repush, "shared": config.Repush, "plan": config.Plan, "shared-plan": config.Plan}
 
 // variable is what Serverless Devs replaces: ${vars.x}, ${env('X')} and
 // ${env('X', 'otherwise')}.
@@ -58,8 +66,10 @@ func (r *resolver) text(text string) string {
 	text = variable.ReplaceAllStringFunc(text, func(whole string) string {
 		part := variable.FindStringSubmatch(whole)
 		value, known := exported[part[2]]
-		if !known {
-			value, known = shared[part[2]]
+		for _, more := range []map[string]string{shared, optional} {
+			if !known {
+				value, known = more[part[2]]
+			}
 		}
 		switch {
 		case part[1] != "":
@@ -84,7 +94,7 @@ type fc3 struct {
 }
 
 type fc3Props struct {
-	Region, Code                             string
+	Region, Code, FunctionName, Role         string
 	CPU                                      float64
 	MemorySize, Timeout, InstanceConcurrency int
 	ConcurrencyConfig                        struct{ ReservedConcurrency int }
@@ -145,14 +155,21 @@ func loadServerlessDevs(text, policy, resource string) (deployment, []string) {
 		return deployment{}, append(wrong, err.Error())
 	}
 	function := parsed.Resources[resource].Props
-	triggers := slices.Concat(function.Triggers, parsed.Resources["ways-in"].Props.Triggers)
-	for name := range parsed.Resources {
-		if diff := cmp.Diff(function.unshared(), parsed.Resources[name].Props.unshared()); diff != "" {
+	triggers := function.Triggers
+	for name, other := range parsed.Resources {
+		if other.Props.FunctionName != function.FunctionName {
+			continue
+		}
+		if diff := cmp.Diff(function.unshared(), other.Props.unshared()); diff != "" {
 			wrong = append(wrong, "resources are not the same function: "+diff)
+		}
+		if resources[name] == "" { // more ways in
+			triggers = slices.Concat(triggers, other.Props.Triggers)
 		}
 	}
 	grants, policyWrong := loadPolicy(policy)
 	d := function.deployment(triggers)
+	d.function, d.role = resources[resource], function.Role
 	for _, g := range grants {
 		d.actions = append(d.actions, g.action)
 		if parts := strings.SplitN(g.resource, ":", 5); len(parts) == 5 { // without region and account
@@ -177,6 +194,9 @@ func (p fc3Props) sizes() (wrong []string) {
 	if steps := p.CPU / 0.05; p.CPU > gb || p.CPU < gb/4 || math.Abs(steps-math.Round(steps)) > 1e-9 {
 		wrong = append(wrong, fmt.Sprintf("cpu %g does not go with %d MB", p.CPU, p.MemorySize))
 	}
+	if _, plans := p.EnvironmentVariables["REPUSH_REQUESTS"]; plans {
+		return wrong // it pushes nothing
+	}
 	if inFlight := p.EnvironmentVariables["REPUSH_CONCURRENCY"]; inFlight != strconv.Itoa(p.InstanceConcurrency) {
 		wrong = append(wrong, fmt.Sprintf("an instance takes %d events, REPUSH_CONCURRENCY is %s", p.InstanceConcurrency, inFlight))
 	}
@@ -189,11 +209,7 @@ func (p fc3Props) deployment(triggers []fc3Trigger) deployment {
 		instances: p.ConcurrencyConfig.ReservedConcurrency, perInstance: p.InstanceConcurrency,
 		network: p.VpcConfig != nil,
 	}
-	for target := range strings.SplitSeq(p.EnvironmentVariables["REPUSH_RESULTS"], ",") {
-		if place := placeOfTarget(strings.TrimSpace(target)); place != "" {
-			d.results = append(d.results, place)
-		}
-	}
+	d.results, d.requests = placesOf(p.EnvironmentVariables["REPUSH_RESULTS"]), placesOf(p.EnvironmentVariables["REPUSH_REQUESTS"])
 	async := p.AsyncInvokeConfig
 	queued := source{
 		name: "asynchronous invocations", kind: "async", enabled: true, batch: 1, tolerates: true,
@@ -270,6 +286,16 @@ func placeOfQueue(arn string) string {
 	return "mns:queue/" + name
 }
 
+// placesOf names what a list of targets writes to.
+func placesOf(targets string) (places []string) {
+	for target := range strings.SplitSeq(targets, ",") {
+		if place := placeOfTarget(strings.TrimSpace(target)); place != "" {
+			places = append(places, place)
+		}
+	}
+	return places
+}
+
 // placeOfTarget names what a target of REPUSH_RESULTS writes to, host or not;
 // empty for the log and for HTTP.
 func placeOfTarget(target string) string {
@@ -289,25 +315,26 @@ func placeOfTarget(target string) string {
 	return ""
 }
 
+// TestServerlessDevs holds both functions, in memory and with shared state.
 func TestServerlessDevs(t *testing.T) {
 	t.Parallel()
-	for _, resource := range []string{"repush", "shared"} {
+	for resource, plan := range map[string]string{"repush": "plan", "shared": "shared-plan"} {
 		t.Run(resource, func(t *testing.T) {
 			t.Parallel()
-			checkServerlessDevs(t, resource)
+			checkBoth(t, checkServerlessDevs(t, resource, "rocketmq", "mns-queue", "bus", "timer", "http", "async"),
+				checkServerlessDevs(t, plan, "mns-queue", "timer", "http", "async"))
 		})
 	}
 }
 
-func checkServerlessDevs(t *testing.T, resource string) {
+func checkServerlessDevs(t *testing.T, resource string, wantKinds ...string) deployment {
 	t.Helper()
-	d, wrong := loadServerlessDevs(contents(t, "../infra/fc/s.yaml"), contents(t, "../infra/ram/function.json"), resource)
+	d, wrong := loadServerlessDevs(contents(t, "../infra/fc/s.yaml"), contents(t, policies[resources[resource]]), resource)
 	for _, w := range wrong {
-		t.Errorf("%s: %s", arguments, w)
+		t.Errorf("%s: %s: %s", resource, arguments, w)
 	}
-	checkTruth(t, d)
-	if state := d.settings["REPUSH_STATE"]; (state == "memory") != (resource == "repush") {
-		t.Errorf("state %q", state)
+	if state := d.settings["REPUSH_STATE"]; (state == "memory") != (resource == d.function) {
+		t.Errorf("%s: state %q", resource, state)
 	}
 
 	kinds := make(map[string]bool)
@@ -316,16 +343,17 @@ func checkServerlessDevs(t *testing.T, resource string) {
 		kinds[s.kind] = true
 		back[s.from] = true
 	}
-	for _, kind := range []string{"rocketmq", "mns-queue", "bus", "timer", "http", "async"} {
+	for _, kind := range wantKinds {
 		if !kinds[kind] {
-			t.Errorf("there is no trigger of kind %s in %v", kind, slices.Sorted(maps.Keys(kinds)))
+			t.Errorf("%s: there is no trigger of kind %s in %v", resource, kind, slices.Sorted(maps.Keys(kinds)))
 		}
 	}
-	for _, s := range d.triggers {
-		if s.name != "dead-letters" && s.deadLetter != "" && !back[s.deadLetter] {
+	for _, s := range d.triggers { // an alert of yesterday is worth nothing, so nothing leads back to functions/plan
+		if d.function == config.Repush && s.name != "dead-letters" && s.deadLetter != "" && !back[s.deadLetter] {
 			t.Errorf("%s: nothing leads back from %s", s.name, s.deadLetter)
 		}
 	}
+	return d
 }
 
 func contents(t *testing.T, name string) string {

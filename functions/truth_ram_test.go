@@ -2,15 +2,13 @@ package functions_test
 
 import (
 	"encoding/json"
-	"go/ast"
-	"go/parser"
-	"go/token"
-	"maps"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/ons-repush/ons-repush/functions/internal/config"
 )
 
 // right is what RAM wants for one operation of the ONS OpenAPI: an action, on
@@ -26,6 +24,7 @@ var rights = map[string]right{
 	"OnsConsumerAccumulate":           {"mq:QueryConsumerAccumulate", "GROUP"},
 	"OnsGroupSubDetail":               {"mq:QueryGroupSubDetail", "GROUP"},
 	"OnsMessageGetByMsgId":            {"mq:QueryMessage", "TOPIC"},
+	"OnsMessageGetByKey":              {"mq:QueryMessage", "TOPIC"},
 	"OnsMessagePageQueryByTopic":      {"mq:QueryMessage", "TOPIC"},
 	"OnsMessageTrace":                 {"mq:QueryMessageTrace", "TOPIC"},
 	"OnsDLQMessageGetById":            {"mq:QueryDLQMessage", "GROUP"},
@@ -43,69 +42,6 @@ var lookUp = []string{"mq:OnsInstanceBaseInfo", "mq:QueryInstanceBaseInfo"}
 var otherActions = []string{
 	"eventbridge:PutEvents", "mns:SendMessage", "mns:BatchSendMessage", "mns:PublishMessage", "log:PostLogStoreLogs",
 	"fc:InvokeFunction", "fc:GetFunction", "fc:GetConcurrencyConfig", "fc:PutConcurrencyConfig",
-}
-
-// operationsCalled finds in the code which operations the function calls: every
-// ons.Create<Operation>Request.
-func operationsCalled() ([]string, error) {
-	files, err := filepath.Glob("internal/ons/*.go")
-	if err != nil {
-		return nil, err
-	}
-	found := make(map[string]bool)
-	for _, name := range files {
-		if strings.HasSuffix(name, "_test.go") {
-			continue
-		}
-		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
-		if err != nil {
-			return nil, err
-		}
-		ast.Inspect(file, func(n ast.Node) bool {
-			if selector, ok := n.(*ast.SelectorExpr); ok {
-				operation, starts := strings.CutPrefix(selector.Sel.Name, "Create")
-				operation, ends := strings.CutSuffix(operation, "Request")
-				if starts && ends {
-					found[operation] = true
-				}
-			}
-			return true
-		})
-	}
-	return slices.Sorted(maps.Keys(found)), nil
-}
-
-// neededActions are the RAM actions of the operations that the code calls. An
-// operation that is not in the table stands for itself, and so is missing from
-// every policy.
-func neededActions() []string {
-	operations, err := operationsCalled()
-	if err != nil {
-		return []string{err.Error()}
-	}
-	actions := slices.Clone(lookUp)
-	for _, operation := range operations {
-		if r, known := rights[operation]; known {
-			actions = append(actions, r.action)
-		} else {
-			actions = append(actions, "an entry for "+operation+" in the table of RAM actions")
-		}
-	}
-	slices.Sort(actions)
-	return slices.Compact(actions)
-}
-
-func TestOperationsHaveActions(t *testing.T) {
-	t.Parallel()
-	operations, err := operationsCalled()
-	if err != nil || len(operations) == 0 {
-		t.Fatalf("found operations %v, error %v", operations, err)
-	}
-	for _, operation := range operations {
-		if _, known := rights[operation]; !known {
-			t.Errorf("the code calls %s, and the table of RAM actions has no entry for it", operation)
-		}
-	}
 }
 
 // placeholder is a name in a policy that prepare.sh fills in.
@@ -159,17 +95,33 @@ func loadPolicy(text string) (grants []grant, wrong []string) {
 	return grants, wrong
 }
 
-// TestFunctionPolicy: each operation the code calls is allowed on exactly the
+// policies are those of the functions' roles.
+var policies = map[string]string{config.Repush: "../infra/ram/function.json", config.Plan: "../infra/ram/plan.json"}
+
+// TestFunctionPolicy: each operation a function calls is allowed on exactly the
 // resources of its request, with and without namespace, and nothing else of mq.
 func TestFunctionPolicy(t *testing.T) {
 	t.Parallel()
-	grants, wrong := loadPolicy(contents(t, "../infra/ram/function.json"))
+	for function, file := range policies {
+		t.Run(function, func(t *testing.T) {
+			t.Parallel()
+			checkFunctionPolicy(t, function, contents(t, file))
+		})
+	}
+}
+
+func checkFunctionPolicy(t *testing.T, function, policy string) {
+	t.Helper()
+	grants, wrong := loadPolicy(policy)
 	for _, w := range wrong {
 		t.Error(w)
 	}
 	account := exported["REGION"] + ":" + exported["ACCOUNT"]
 	var want []grant
-	operations, _ := operationsCalled()
+	operations, err := operationsCalled(function)
+	if err != nil {
+		t.Error(err)
+	}
 	for _, operation := range operations {
 		r, known := rights[operation]
 		if !known {
@@ -193,12 +145,12 @@ func TestFunctionPolicy(t *testing.T) {
 	}
 }
 
-// TestPolicies: every policy is one that RAM takes, and the function's role is
+// TestPolicies: every policy is one that RAM takes, and the functions' roles are
 // for Function Compute alone.
 func TestPolicies(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("../infra/ram/*.json")
-	if err != nil || len(files) < 4 {
+	if err != nil || len(files) < 5 {
 		t.Fatalf("found %v, error %v", files, err)
 	}
 	for _, name := range files {
@@ -220,6 +172,6 @@ func TestPolicies(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(trust.Statement) != 1 || !slices.Equal(trust.Statement[0].Principal.Service, []string{"fc.aliyuncs.com"}) {
-		t.Errorf("the function's role is trusted to %+v", trust.Statement)
+		t.Errorf("the functions' roles are trusted to %+v", trust.Statement)
 	}
 }

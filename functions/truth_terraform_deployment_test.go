@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/ons-repush/ons-repush/functions/internal/config"
 )
 
 // at walks plain data: at(v, "code", "zip_file"); lists of blocks count as their
@@ -32,11 +34,15 @@ func queueOf(arn string) string {
 	return placeOfQueue(strings.Replace(arn, ":queues/", ":/queues/", 1))
 }
 
-// deployment reads a loaded module.
-func (m *terraform) deployment() (d deployment) {
-	functions := m.resources["alicloud_fcv3_function"]
+// names of the functions in the example, by theirs in the house.
+var terraformNames = map[string]string{config.Repush: "repush", config.Plan: "repush-plan"}
+
+// deployment reads one function of a loaded module.
+func (m *terraform) deployment(function string) (d deployment) {
+	d.function = function
+	functions := m.of("alicloud_fcv3_function", function)
 	if len(functions) != 1 {
-		m.wrong("", "%d functions", len(functions))
+		m.wrong("", "%d functions are %s", len(functions), function)
 		return d
 	}
 	f := functions[0]
@@ -53,21 +59,21 @@ func (m *terraform) deployment() (d deployment) {
 			m.wrong(text(r, "address"), "is a state that forgets: %v", r["config"])
 		}
 	}
-	for _, c := range m.resources["alicloud_fcv3_concurrency_config"] {
+	for _, c := range m.of("alicloud_fcv3_concurrency_config", function) {
 		d.instances = int(number(c["reserved_concurrency"]))
 	}
-	for _, t := range m.resources["alicloud_fcv3_trigger"] {
-		d.triggers = append(d.triggers, m.trigger(t))
+	async := m.async(function)
+	for _, t := range m.of("alicloud_fcv3_trigger", function) {
+		d.triggers = append(d.triggers, m.trigger(t, async))
 	}
 	d.triggers = append(d.triggers, m.feeders(d.triggers)...)
-	d.triggers = append(d.triggers, m.async()...)
-	for target := range strings.SplitSeq(d.settings["REPUSH_RESULTS"], ",") {
-		if place := placeOfTarget(target); place != "" {
-			d.results = append(d.results, place)
-			m.comesBack(place, d.triggers)
-		}
+	d.triggers = append(d.triggers, async...)
+	d.results, d.requests = placesOf(d.settings["REPUSH_RESULTS"]), placesOf(d.settings["REPUSH_REQUESTS"])
+	for _, place := range d.results {
+		m.comesBack(place, d.triggers)
 	}
-	d.grants = m.grants(text(f, "role"))
+	d.role = text(f, "role")
+	d.grants = m.grants(d.role)
 	d.actions = []string{}
 	for _, g := range d.grants {
 		d.actions = append(d.actions, g.action)
@@ -75,8 +81,33 @@ func (m *terraform) deployment() (d deployment) {
 	return d
 }
 
+// of are the resources of a type that belong to a function.
+func (m *terraform) of(kind, function string) (some []map[string]any) {
+	for _, r := range m.resources[kind] {
+		if text(r, "function_name") == terraformNames[function] {
+			some = append(some, r)
+		}
+	}
+	return some
+}
+
+// alarmed reports alarms that nobody who plans hears of.
+func (m *terraform) alarmed(plan deployment) {
+	found := false
+	for _, alarm := range m.resources["alicloud_cms_alarm"] {
+		arn := text(alarm, "targets", "arn")
+		found = found || arn != "" && text(alarm, "metric") == "SendDLQMessageCountPerGid"
+		if arn != "" && !slices.ContainsFunc(plan.triggers, func(s source) bool { return s.enabled && s.from == alarmQueue(arn) }) {
+			m.wrong(text(alarm, "address"), "functions/plan does not read %s", arn)
+		}
+	}
+	if !found {
+		m.wrong("", "no alarm tells functions/plan of dead letters")
+	}
+}
+
 // trigger reads one trigger, strictly.
-func (m *terraform) trigger(t map[string]any) source {
+func (m *terraform) trigger(t map[string]any, async []source) source {
 	s := source{name: text(t, "trigger_name"), batch: 1, tolerates: true}
 	c := m.parsed(text(t, "address"), "trigger_config "+text(t, "trigger_type"), text(t, "trigger_config"))
 	switch text(t, "trigger_type") {
@@ -88,7 +119,7 @@ func (m *terraform) trigger(t map[string]any) source {
 			m.wrong(s.name, "payload: %v", err)
 		}
 		s.eventTypes, s.delivers = []string{text(event, "type")}, timerEvent(text(c, "payload"))
-		for _, queue := range m.async() {
+		for _, queue := range async {
 			s.retries, s.deadLetter = queue.retries, queue.deadLetter
 		}
 	case "http":
@@ -129,8 +160,8 @@ func (m *terraform) trigger(t map[string]any) source {
 }
 
 // async is Function Compute's own queue of asynchronous calls.
-func (m *terraform) async() (queues []source) {
-	for _, c := range m.resources["alicloud_fcv3_async_invoke_config"] {
+func (m *terraform) async(function string) (queues []source) {
+	for _, c := range m.of("alicloud_fcv3_async_invoke_config", function) {
 		queues = append(queues, source{name: "asynchronous calls", kind: "async", enabled: true, batch: 1, tolerates: true,
 			retries: number(c["max_async_retry_attempts"]) > 0, deadLetter: queueOf(text(c, "destination_config", "on_failure", "destination"))})
 	}

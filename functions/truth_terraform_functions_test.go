@@ -20,7 +20,7 @@ var terraformFunctions = map[string]function.Function{
 		}
 		return cty.True
 	}),
-	"can": tryfunc.CanFunc, "try": tryfunc.TryFunc, "contains": stdlib.ContainsFunc, "distinct": stdlib.DistinctFunc,
+	"can": tryfunc.CanFunc, "try": tryfunc.TryFunc, "concat": stdlib.ConcatFunc, "contains": stdlib.ContainsFunc, "distinct": stdlib.DistinctFunc,
 	"filebase64":  textFunction(cty.String, func(name cty.Value) cty.Value { return cty.StringVal("${filebase64(" + name.AsString() + ")}") }),
 	"filesha256":  textFunction(cty.String, func(name cty.Value) cty.Value { return cty.StringVal("${filesha256(" + name.AsString() + ")}") }),
 	"endswith":    textsFunction(strings.HasSuffix),

@@ -13,6 +13,8 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/hashicorp/hcl/v2/hclwrite"
 	ctyjson "github.com/zclconf/go-cty/cty/json"
+
+	"github.com/ons-repush/ons-repush/functions/internal/config"
 )
 
 // terraformFiles are the module and its examples, by path below infra/terraform.
@@ -40,7 +42,7 @@ func terraformFiles(t *testing.T) map[string]string {
 // gives: nothing, everything in memory, and shared state made here and elsewhere.
 var scenarios = map[string]string{
 	"as in the example": `{}`,
-	"in memory": `{"http_jwks": "{\"keys\":[{\"kty\":\"RSA\"}]}", "http_token": "${var.http_token}", "redrive": true, "rocketmq_passwords": {"five": "${password}"},
+	"in memory": `{"http_jwks": "{\"keys\":[{\"kty\":\"RSA\"}]}", "http_token": "${var.http_token}", "webhook_token": "${var.webhook_token}", "redrive": true, "rocketmq_passwords": {"five": "${password}"},
 		"rocketmq": {"four": {"instance": "MQ_INST_1_B", "topic": "repush", "group": "GID_repush"},
 			"five": {"instance": "rmq-cn-1", "topic": "repush", "group": "GID_repush", "instance_type": "Cloud_5", "endpoint": "rmq-cn-1-vpc.example:8080", "username": "repush"}}}`,
 	"shared": `{"state": "tair", "tair": {"zone_id": "cn-hangzhou-h"}, "tair_password": "Secret+0",
@@ -49,7 +51,7 @@ var scenarios = map[string]string{
 }
 
 // terraformTruth loads the example in a scenario.
-func terraformTruth(t *testing.T, list map[string]map[string]any, files map[string]string, scenario string) (deployment, []string) {
+func terraformTruth(t *testing.T, list map[string]map[string]any, files map[string]string, scenario string) (repush, plan deployment, report []string) {
 	t.Helper()
 	kind, err := ctyjson.ImpliedType([]byte(scenarios[scenario]))
 	if err != nil {
@@ -59,14 +61,14 @@ func terraformTruth(t *testing.T, list map[string]map[string]any, files map[stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	var report []string
 	root := terraform{allowed: list, files: files, inputs: inputs.AsValueMap(), report: &report}
 	root.load("examples/first", nil)
 	if root.child == nil {
 		t.Fatalf("the example uses no module: %q", report)
 	}
-	d := root.child.deployment()
-	return d, report
+	repush, plan = root.child.deployment(config.Repush), root.child.deployment(config.Plan)
+	root.child.alarmed(plan)
+	return repush, plan, report
 }
 
 func TestTerraform(t *testing.T) {
@@ -75,11 +77,11 @@ func TestTerraform(t *testing.T) {
 	for scenario := range scenarios {
 		t.Run(scenario, func(t *testing.T) {
 			t.Parallel()
-			d, wrong := terraformTruth(t, list, files, scenario)
+			repush, plan, wrong := terraformTruth(t, list, files, scenario)
 			for _, w := range wrong {
 				t.Errorf("%s: %s", arguments, w)
 			}
-			checkTruth(t, d)
+			checkBoth(t, repush, plan)
 		})
 	}
 }
@@ -128,10 +130,10 @@ func TestTerraformLies(t *testing.T) {
 		"a time-out EventBridge cuts":      {"in memory", "function.tf", "= var.timeout\n", "= 600\n", "time-out of EventBridge triggers"},
 		"a short visibility":               {"in memory", "queues.tf", "6 * var.timeout", "3 * var.timeout", "visibility is six time-outs"},
 		"two instances with memory":        {"in memory", "function.tf", "var.max_instances : 1", "var.max_instances : 2", "memory state is one instance and single events"},
-		"no limit of instances":            {"in memory", "function.tf", "  reserved_concurrency = local.shared ? var.max_instances : 1\n", "", "memory state is one instance and single events"},
+		"no limit of instances":            {"in memory", "function.tf", "  reserved_concurrency = each.value.instances\n", "", "memory state is one instance and single events"},
 		"batches with memory":              {"in memory", "triggers.tf", "CountBasedWindow = 1,", "CountBasedWindow = 10,", "memory state is one instance and single events"},
-		"no sweep with shared state":       {"shared", "triggers.tf", "count = local.shared ? 1 : 0", "count = 0", "shared state has a sweep"},
-		"a sweep that is off":              {"shared", "triggers.tf", "    enable         = true", "    enable         = false", "shared state has a sweep"},
+		"no sweep with shared state":       {"shared", "triggers.tf", `local.shared ? ["repush", "plan"] : ["plan"]`, `["plan"]`, "what waits has a sweep"},
+		"a sweep that is off":              {"shared", "triggers.tf", "    enable         = true", "    enable         = false", "what waits has a sweep"},
 		"a sweep that nobody understands":  {"shared", "triggers.tf", `id = "every-minute", `, "", "timers ask for a sweep"},
 		"a timer that pushes":              {"shared", "triggers.tf", `"repush:Sweep:Requested"`, `"repush:Message:Requested"`, "timers ask for a sweep"},
 		"one instance with Redis":          {"shared", "function.tf", "local.shared ? var.max_instances : 1", "1", "shared state is several instances, but few"},
@@ -150,16 +152,16 @@ func TestTerraformLies(t *testing.T) {
 		"no dead-letter queue":             {"in memory", "triggers.tf", `merge(local.run_options, { deadLetterQueue = { Arn = local.queue_arn["dead-letters"] } })`, "local.run_options", "nobody is lost"},
 		"a rule without dead letters":      {"in memory", "events.tf", "    dead_letter_queue {\n      arn = local.queue_arn[\"dead-letters\"]\n    }\n", "", "nobody is lost"},
 		"a loop of dead letters":           {"in memory", "triggers.tf", `dead_letters = "buried"`, `dead_letters = "dead-letters"`, "dead letters do not come straight back"},
-		"results to the bus of requests":   {"in memory", "function.tf", "event_bus.results.event_bus_name}\"\n", "event_bus.requests.event_bus_name}\"\n", "results do not come back"},
+		"results to the bus of requests":   {"in memory", "function.tf", "event_bus.results.event_bus_name}\"\n", "event_bus.requests.event_bus_name}\"\n", "nothing comes back"},
 		"results back by a rule":           {"in memory", "events.tf", `queues/${alicloud_message_service_queue.queue[each.key].queue_name}`, `queues/${alicloud_message_service_queue.queue["requests"].queue_name}`, "leads results back"},
 		"results nowhere but to the log":   {"in memory", "function.tf", `"eventbridge://${alicloud_event_bridge_event_bus.results.event_bus_name}"`, `"stdout"`, "results go somewhere"},
-		"results without the right":        {"in memory", "ram.tf", "eventbus/${alicloud_event_bridge_event_bus.results", "eventbus/${alicloud_event_bridge_event_bus.requests", "results may be written"},
+		"results without the right":        {"in memory", "ram.tf", "eventbus/${alicloud_event_bridge_event_bus.results", "eventbus/${alicloud_event_bridge_event_bus.requests", "what is sent may be written"},
 		"a filter that lets results in":    {"in memory", "events.tf", `{ type = ["repush:Message:Requested"] }`, `{ type = ["repush:Message:Requested", "repush:Message:Completed"] }`, "event types are ours"},
 		"an open HTTP trigger":             {"in memory", "triggers.tf", `"jwt"`, `"anonymous"`, "no anonymous way in"},
 		"a JWT where the token stands":     {"in memory", "triggers.tf", "header:X-Repush-Jwt", "header:Authorization", "callers can show the token"},
 		"a missing permission":             {"in memory", "ram.tf", `"mq:OnsInstanceBaseInfo", `, "", "permissions granted = operations called"},
 		"a permission too many":            {"in memory", "ram.tf", `["mq:SUB"]`, `["mq:SUB", "mq:PUB"]`, "permissions granted = operations called"},
-		"a policy nobody has":              {"in memory", "ram.tf", "= alicloud_ram_policy.function.policy_name", "= \"other\"", "permissions granted = operations called"},
+		"a policy nobody has":              {"in memory", "ram.tf", "= alicloud_ram_policy.function[each.key].policy_name", "= \"other\"", "permissions granted = operations called"},
 		"a grant on everything":            {"in memory", "ram.tf", "Resource = local.topics", `Resource = ["acs:mq:*:*:*"]`, "is granted on acs:mq:*:*:*"},
 		"asynchronous beside EventBridge":  {"in memory", "triggers.tf", "asyncInvocationType    = false\n", "asyncInvocationType    = true\n", "one layer retries"},
 		"given up after the dead letter":   {"in memory", "variables.tf", `"23h"`, `"48h"`, "abandoned before it is a dead letter"},
@@ -175,11 +177,27 @@ func TestTerraformLies(t *testing.T) {
 		"a retention the queue has not":    {"in memory", "queues.tf", "= 604800 ", "= 604801 ", "want 60..604800"},
 		"a type of resource that is not":   {"in memory", "events.tf", `resource "alicloud_event_bridge_rule" "attention"`, `resource "alicloud_eventbridge_rule" "attention"`, "is not in the allow-list"},
 		"a reference to nothing":           {"in memory", "alarms.tf", "threshold           = tostring(var.lag_threshold)", "threshold           = tostring(var.lag_treshold)", "var.lag_treshold is declared nowhere"},
-		"an attribute of nothing":          {"in memory", "function.tf", "alicloud_ram_role.function.arn", "alicloud_ram_role.function.role_arn", "role_arn"},
+		"an attribute of nothing":          {"in memory", "function.tf", "alicloud_ram_role.function[each.key].arn", "alicloud_ram_role.function[each.key].role_arn", "role_arn"},
 		"a variable nobody uses":           {"in memory", "variables.tf", `variable "max_pushes" {`, "variable \"spare\" {\n  description = \"\"\n  type = bool\n  default = true\n}\n\nvariable \"max_pushes\" {", "var.spare: is declared and never used"},
 		"a variable without a description": {"in memory", "variables.tf", "  description = \"REPUSH_MAX_PUSHES: pushes for each message over its lifetime, accepted and unknown ones.\"\n", "", "description: is required and missing"},
 		"a default its own rule refuses":   {"in memory", "variables.tf", `  default     = "hold"`, `  default     = "skip"`, "on_unknown is hold or push"},
 		"a value the example misspells":    {"in memory", "examples/first/main.tf", "  contact_groups =", "  contact_group =", "contact_group: is given and no variable"},
+		"a plan setting missing":           {"in memory", "function.tf", "        REPUSH_PLAN_LIMIT    = tostring(var.plan_limit)\n", "", "settings set = settings read"},
+		"a plan setting for repush":        {"in memory", "function.tf", "    REPUSH_LOG_LEVEL     = var.log_level\n", "    REPUSH_LOG_LEVEL     = var.log_level\n    REPUSH_PLAN_LAG      = var.plan_lag\n", "settings set = settings read"},
+		"a cooldown out of range":          {"in memory", "variables.tf", `"30m"`, `"25h"`, "settings are accepted"},
+		"a plan of another allow-list":     {"in memory", "function.tf", "      settings = merge(local.settings, {\n", "      settings = merge(local.settings, {\n        REPUSH_ALLOW = \"*/*/*\"\n", both},
+		"requests that nobody reads":       {"in memory", "function.tf", "queue_name.requests", "queue_name.buried", both},
+		"requests without the right":       {"in memory", "ram.tf", "mns:BatchSendMessage", "mns:ReceiveMessage", "what is sent may be written"},
+		"alerts for repush":                {"in memory", "triggers.tf", `by = "plan"`, `by = "repush"`, "functions/plan does not read"},
+		"a plan that pushes":               {"in memory", "ram.tf", `["mq:QueryMessage", "mq:QueryMessageTrace"]`, `["mq:QueryMessage", "mq:QueryMessageTrace", "mq:SUB"]`, "permissions granted = operations called"},
+		"a push that reads":                {"in memory", "ram.tf", `["mq:SUB"]`, `["mq:SUB", "mq:QueryDLQMessage"]`, "permissions granted = operations called"},
+		"a role for both":                  {"in memory", "function.tf", "alicloud_ram_role.function[each.key].arn", `alicloud_ram_role.function["plan"].arn`, both},
+		"a plan without a sweep":           {"in memory", "triggers.tf", `: ["plan"])`, `: [])`, "what waits has a sweep"},
+		"batches of alerts":                {"shared", "triggers.tf", `by = "plan", enabled = true, batch = local.single`, `by = "plan", enabled = true, batch = { CountBasedWindow = 1000, TimeBasedWindow = 1 }`, "a failed batch fits a dead letter"},
+		"a webhook without a lock":         {"in memory", "function.tf", `local.webhook ? var.webhook_token : ""`, `""`, "no anonymous way in"},
+		"a webhook that pushes":            {"in memory", "triggers.tf", `function["plan"]`, `function["repush"]`, "no anonymous way in"},
+		"alarms to another queue":          {"in memory", "alarms.tf", "queue_arn.alerts", "queue_arn.buried", "functions/plan does not read"},
+		"no alarm of dead letters":         {"in memory", "alarms.tf", `"SendDLQMessageCountPerGid"`, `"SendMessageCountPerGid"`, "no alarm tells functions/plan"},
 		"an output that is not there":      {"in memory", "examples/first/main.tf", "module.repush.queues", "module.repush.queue", "queue"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -189,8 +207,8 @@ func TestTerraformLies(t *testing.T) {
 			}
 			changed := maps.Clone(files)
 			changed[lie.file] = strings.ReplaceAll(files[lie.file], lie.truth, lie.lie)
-			d, wrong := terraformTruth(t, list, changed, lie.scenario)
-			broken := slices.Sorted(maps.Keys(d.problems()))
+			repush, plan, wrong := terraformTruth(t, list, changed, lie.scenario)
+			broken := slices.Sorted(maps.Keys(allProblems(repush, plan)))
 			if !slices.Contains(broken, lie.caught) && !slices.ContainsFunc(wrong, func(w string) bool { return strings.Contains(w, lie.caught) }) {
 				t.Errorf("not caught by %q, but by %q and %q", lie.caught, broken, wrong)
 			}

@@ -14,10 +14,12 @@ import (
 	"github.com/ons-repush/ons-repush/functions/internal/trigger"
 )
 
-// deployment is what every description under infra/ says about the repush
-// function, in the words of this test. A loader per format fills it from the
-// file's text and reports arguments that the platform does not know.
+// deployment is what every description under infra/ says about one function, in
+// the words of this test. A loader per format fills it from the file's text and
+// reports arguments that the platform does not know.
 type deployment struct {
+	// function is [config.Repush] or [config.Plan].
+	function string
 	// settings are the REPUSH_ variables that are set; a value that is computed
 	// at deploy time is "${…}".
 	settings map[string]string
@@ -32,6 +34,10 @@ type deployment struct {
 	// results are the places the function may write result events to, named
 	// like source.from.
 	results []string
+	// requests are where functions/plan sends requests, named the same way.
+	requests []string
+	// role is the identity the function has.
+	role string
 	// actions are the RAM actions that the function's role is granted.
 	actions []string
 	// grants are the same with their resources; nil where a loader does not
@@ -70,7 +76,7 @@ type source struct {
 	eventTypes []string
 	// delivers is what the function gets from a timer.
 	delivers string
-	// anonymous HTTP triggers let everybody ask.
+	// anonymous HTTP triggers let everybody ask; a token of ours is all there is.
 	anonymous bool
 	// signed HTTP triggers want the Authorization header for themselves.
 	signed bool
@@ -108,6 +114,9 @@ var rules = map[string]func(deployment) []string{
 	"settings set = settings read": func(d deployment) (wrong []string) {
 		read := make(map[string]bool)
 		for _, s := range config.Settings() {
+			if s.Only != "" && s.Only != d.function {
+				continue
+			}
 			read[s.Name] = true
 			if _, set := d.settings[s.Name]; !set {
 				wrong = append(wrong, s.Name+" is not set")
@@ -125,11 +134,11 @@ var rules = map[string]func(deployment) []string{
 		for name, value := range d.settings {
 			if !strings.Contains(value, "${") {
 				env = append(env, name+"="+value)
-			} else if name == "REPUSH_ALLOW" || name == "REPUSH_REGION" {
-				env = append(env, name+"="+map[string]string{"REPUSH_ALLOW": "i/g/t", "REPUSH_REGION": "cn-hangzhou"}[name])
+			} else if example := map[string]string{"REPUSH_ALLOW": "i/g/t", "REPUSH_REGION": "cn-hangzhou", "REPUSH_REQUESTS": "https://r.example/x"}[name]; example != "" {
+				env = append(env, name+"="+example)
 			}
 		}
-		if _, err := config.Load(env); err != nil {
+		if _, err := config.Load(d.function, env); err != nil {
 			return []string{err.Error()}
 		}
 		return nil
@@ -213,18 +222,19 @@ var rules = map[string]func(deployment) []string{
 			if s.kind != "timer" {
 				continue
 			}
-			all := trigger.Decode([]byte(s.delivers), trigger.Options{}).Deliveries
+			all := trigger.Decode([]byte(s.delivers), trigger.Options{Plan: d.function == config.Plan}).Deliveries
 			if len(all) != 1 || all[0].Sweep == nil || all[0].Err != nil {
 				wrong = append(wrong, fmt.Sprintf("%s: %s is read as %+v", s.name, s.delivers, all))
 			}
 		}
 		return wrong
 	},
-	"shared state has a sweep": func(d deployment) (wrong []string) {
+	"what waits has a sweep": func(d deployment) (wrong []string) {
 		sweep := slices.ContainsFunc(d.triggers, func(s source) bool {
 			return s.enabled && s.kind == "timer" && slices.Contains(s.eventTypes, "repush:Sweep:Requested")
 		})
-		if shared := !strings.HasPrefix(d.settings["REPUSH_STATE"], "memory"); shared != sweep {
+		// Scans of functions/plan go on with it in memory, too.
+		if needed := d.function == config.Plan || !strings.HasPrefix(d.settings["REPUSH_STATE"], "memory"); needed != sweep {
 			wrong = append(wrong, fmt.Sprintf("state %q, sweep timer enabled: %v", d.settings["REPUSH_STATE"], sweep))
 		}
 		return wrong
@@ -243,20 +253,20 @@ var rules = map[string]func(deployment) []string{
 		}
 		return wrong
 	},
-	"results do not come back": func(d deployment) (wrong []string) {
+	"nothing comes back": func(d deployment) (wrong []string) {
 		for _, s := range d.triggers {
-			if s.from != "" && slices.Contains(d.results, s.from) {
-				wrong = append(wrong, s.name+": result events go to where requests come from: "+s.from)
+			if s.from != "" && slices.Contains(slices.Concat(d.results, d.requests), s.from) {
+				wrong = append(wrong, s.name+": what the function writes comes back to it: "+s.from)
 			}
 		}
 		return wrong
 	},
-	"results may be written": func(d deployment) (wrong []string) {
+	"what is sent may be written": func(d deployment) (wrong []string) {
 		if d.grants == nil {
 			return nil
 		}
 		var needed []grant
-		for _, place := range d.results {
+		for _, place := range slices.Concat(d.results, d.requests) {
 			needed = append(needed, writing(place, "mns:BatchSendMessage")) // what events/sink calls
 		}
 		for _, s := range d.triggers {
@@ -314,7 +324,10 @@ var rules = map[string]func(deployment) []string{
 		return wrong
 	},
 	"event types are ours": func(d deployment) (wrong []string) {
-		ours := []string{"repush:Message:Requested", "repush:Sweep:Requested", "repush:Operation:Requested"}
+		ours := map[string][]string{
+			config.Repush: {"repush:Message:Requested", "repush:Sweep:Requested", "repush:Operation:Requested"},
+			config.Plan:   {events.TypePlanRequested, "repush:Sweep:Requested"},
+		}[d.function]
 		for _, s := range d.triggers {
 			for _, name := range s.eventTypes {
 				if !slices.Contains(ours, name) {
@@ -326,7 +339,8 @@ var rules = map[string]func(deployment) []string{
 	},
 	"no anonymous way in": func(d deployment) (wrong []string) {
 		for _, s := range d.triggers {
-			if s.anonymous {
+			// Who sends webhooks can neither sign nor show a JWT.
+			if s.anonymous && (d.function != config.Plan || d.settings["REPUSH_WEBHOOK_TOKEN"] == "") {
 				wrong = append(wrong, s.name+": everybody may ask; use a signed or JWT trigger beside the token")
 			}
 		}
@@ -336,7 +350,7 @@ var rules = map[string]func(deployment) []string{
 		if d.actions == nil {
 			return nil // the description holds no RAM policy (AWS)
 		}
-		want := neededActions()
+		want := neededActions(d.function)
 		for _, a := range want {
 			if !slices.Contains(d.actions, a) {
 				wrong = append(wrong, "missing "+a)
@@ -382,11 +396,11 @@ func (d deployment) problems() map[string][]string {
 func checkTruth(t *testing.T, d deployment) {
 	t.Helper()
 	if len(d.settings) == 0 || len(d.triggers) == 0 {
-		t.Fatalf("the loader found %d settings and %d triggers", len(d.settings), len(d.triggers))
+		t.Fatalf("%s: the loader found %d settings and %d triggers", d.function, len(d.settings), len(d.triggers))
 	}
 	for name, wrong := range d.problems() {
 		for _, w := range wrong {
-			t.Errorf("%s: %s", name, w)
+			t.Errorf("%s: %s: %s", d.function, name, w)
 		}
 	}
 }

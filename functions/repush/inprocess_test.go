@@ -7,6 +7,7 @@ import (
 
 	"github.com/ons-repush/ons-repush/functions/internal/config"
 	"github.com/ons-repush/ons-repush/functions/internal/serve"
+	"github.com/ons-repush/ons-repush/functions/internal/wiring"
 	"github.com/ons-repush/ons-repush/infra/local/onsd"
 )
 
@@ -16,24 +17,26 @@ var platformCall = serve.Invocation{ID: "test", Platform: true}
 func inProcess(tb testing.TB, endpoint *onsd.Endpoint, more ...string) (*function, *output) {
 	tb.Helper()
 	env := settings(endpoint, more...)
-	cfg, err := config.Load(env)
+	cfg, err := config.Load(config.Repush, env)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	getenv := func(name string) string {
-		for _, entry := range env {
-			if value, ok := strings.CutPrefix(entry, name+"="); ok {
-				return value
-			}
-		}
-		return ""
-	}
 	var out output
-	log := newLogger(&output{}, cfg.LogLevel)
-	if testing.Verbose() {
-		log = newLogger(os.Stderr, cfg.LogLevel)
+	p := wiring.Process{
+		Function: config.Repush, Config: cfg, Environ: env, Stdout: &out, Log: wiring.NewLogger(&output{}, cfg.LogLevel),
+		Getenv: func(name string) string {
+			for _, entry := range env {
+				if value, ok := strings.CutPrefix(entry, name+"="); ok {
+					return value
+				}
+			}
+			return ""
+		},
 	}
-	f, err := newFunction(tb.Context(), cfg, env, getenv, &out, log)
+	if testing.Verbose() {
+		p.Log = wiring.NewLogger(os.Stderr, cfg.LogLevel)
+	}
+	f, err := newFunction(tb.Context(), p)
 	if err != nil {
 		tb.Fatal(err)
 	}

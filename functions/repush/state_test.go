@@ -12,8 +12,8 @@ import (
 
 	"github.com/ons-repush/ons-repush/events"
 	"github.com/ons-repush/ons-repush/functions/internal/config"
-	"github.com/ons-repush/ons-repush/functions/internal/pushing"
 	"github.com/ons-repush/ons-repush/functions/internal/redis/redistest"
+	"github.com/ons-repush/ons-repush/functions/internal/wiring"
 	"github.com/ons-repush/ons-repush/infra/local/onsd"
 )
 
@@ -69,7 +69,7 @@ func TestTwoInstancesGetTheSameBatchAtTheSameMoment(t *testing.T) {
 	var instances [2]*function
 	for i := range instances {
 		instances[i], _ = inProcess(t, endpoint, state, "REPUSH_QPS=1000")
-		t.Cleanup(instances[i].state.close)
+		t.Cleanup(instances[i].state.Close)
 	}
 	for round := range rounds {
 		batch := arrayOf(requests(round*size, size)...)
@@ -93,7 +93,7 @@ func TestRedisStoppedInTheMiddle(t *testing.T) {
 	server, endpoint := world(t, n, func(d *onsd.Data) { slow(d, 200*time.Millisecond) })
 	store := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	f, out := inProcess(t, endpoint, "REPUSH_STATE="+store.URL(), "REPUSH_QPS=50")
-	defer f.state.close()
+	defer f.state.Close()
 	left := requests(0, n)
 	var outage sync.WaitGroup
 	outage.Go(func() {
@@ -164,7 +164,7 @@ func TestRedisFlushedInTheMiddle(t *testing.T) {
 	server, endpoint := world(t, n)
 	store := redistest.Start(t)
 	f, out := inProcess(t, endpoint, "REPUSH_STATE="+store.URL(), "REPUSH_QPS=1000")
-	defer f.state.close()
+	defer f.state.Close()
 	batch := arrayOf(requests(0, n)...)
 	call(t, f, 20*time.Second, batch)
 	store.Do("FLUSHALL")
@@ -188,7 +188,7 @@ func TestRedisFlushedDuringARun(t *testing.T) {
 	server, endpoint := world(t, n)
 	store := redistest.Start(t)
 	f, out := inProcess(t, endpoint, "REPUSH_STATE="+store.URL(), "REPUSH_QPS=20")
-	defer f.state.close()
+	defer f.state.Close()
 	var flush sync.WaitGroup
 	flush.Go(func() {
 		for server.Deliveries().Total < n/3 {
@@ -226,8 +226,8 @@ func TestStopByEvent(t *testing.T) {
 	state := "REPUSH_STATE=" + redistest.Start(t).URL()
 	one, first := inProcess(t, endpoint, state, "REPUSH_QPS=60")
 	other, second := inProcess(t, endpoint, state, "REPUSH_QPS=60")
-	defer one.state.close()
-	defer other.state.close()
+	defer one.state.Close()
+	defer other.state.Close()
 	var runs sync.WaitGroup
 	for i, f := range []*function{one, other} {
 		runs.Go(func() {
@@ -287,7 +287,7 @@ func TestStateThatCannotBeRight(t *testing.T) {
 	_, endpoint := world(t, 1)
 	path := filepath.Join(t.TempDir(), "ledger")
 	holder, _ := inProcess(t, endpoint, "REPUSH_STATE=file:"+path)
-	t.Cleanup(holder.state.close)
+	t.Cleanup(holder.state.Close)
 	locked := redistest.Start(t, "--requirepass", "sesame-password")
 	for name, test := range map[string]struct{ state, says string }{
 		"an evicting Redis":              {redistest.Start(t, "--maxmemory-policy", "allkeys-lru").URL(), "noeviction"},
@@ -301,9 +301,10 @@ func TestStateThatCannotBeRight(t *testing.T) {
 			t.Parallel()
 			var stderr output
 			env := settings(endpoint, "REPUSH_STATE="+test.state)
-			status := run(t.Context(), env, func(string) string { return "" }, &output{}, &stderr)
-			if said := stderr.String(); status != exitSettings || !strings.Contains(said, "REPUSH_STATE: ") || !strings.Contains(said, test.says) || strings.Contains(said, "sesame") {
-				t.Errorf("exit %d, it says %s; want %d and %q", status, said, exitSettings, test.says)
+			p := wiring.Process{Function: config.Repush, Environ: env, Getenv: func(string) string { return "" }, Stdout: &output{}}
+			status := wiring.Run(t.Context(), p, &stderr, build)
+			if said := stderr.String(); status != wiring.ExitSettings || !strings.Contains(said, "REPUSH_STATE: ") || !strings.Contains(said, test.says) || strings.Contains(said, "sesame") {
+				t.Errorf("exit %d, it says %s; want %d and %q", status, said, wiring.ExitSettings, test.says)
 			}
 		})
 	}
@@ -316,7 +317,7 @@ func TestRedisAwayAtTheStart(t *testing.T) {
 	store := redistest.Start(t)
 	store.Stop()
 	f, _ := inProcess(t, endpoint, "REPUSH_STATE="+store.URL())
-	defer f.state.close()
+	defer f.state.Close()
 	got, givenBack := call(t, f, 10*time.Second, request("event-0", 0))
 	if !givenBack || got.Results[0].Code != "LedgerUnavailable" && got.Results[0].Code != "LimiterUnavailable" || server.Deliveries().Total != 0 {
 		t.Errorf("without Redis: %+v, given back %v", got, givenBack)
@@ -354,28 +355,7 @@ func TestAFileRemembers(t *testing.T) {
 		if c := out.results(t); len(c) != 2 || !c[0].Durable {
 			t.Errorf("results = %+v", c)
 		}
-		f.state.close()
+		f.state.Close()
 	}
 	onceEach(t, server, 2)
-}
-
-// TestAccount: whose quota it is must be the same on every platform.
-func TestAccount(t *testing.T) {
-	t.Parallel()
-	for name, test := range map[string]struct{ allow, fc, want string }{
-		"in the allow-list":               {allow: "*/g/t,MQ_INST_123_x/g/t,MQ_INST_456_x/g/t", want: "123"},
-		"the function's own":              {allow: "MQ_INST_123_x/g/t", fc: "789", want: "789"},
-		"nowhere":                         {allow: "MQ_INST_*/g/t,MQ_INST_12a_x/g/t,MQ_INST__x/g/t,MQ_INST_12/g/t,XMQ_INST_1_x/g/t", want: "default"},
-		"the function's own, no instance": {allow: "*/g/t", fc: "789", want: "789"},
-	} {
-		allow, err := pushing.ParseAllowList(test.allow)
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		var cfg config.Config
-		cfg.Policy.Allow = allow
-		if got := account(cfg, func(string) string { return test.fc }); got != test.want {
-			t.Errorf("%s: %q, want %q", name, got, test.want)
-		}
-	}
 }

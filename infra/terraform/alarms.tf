@@ -9,10 +9,12 @@
 locals {
   silence = 300
 
-  alerts_target = "${local.queue_arn.alerts}/messages"
+  # The reference of the API ends the address like this, its guide in "messages".
+  alerts_target = "${local.queue_arn.alerts}/message"
 
   # Groups and topics with a wildcard have no metric of their own.
-  watched = { for a in var.allow : "${a.instance}-${a.group}-${a.topic}" => a if !strcontains("${a.group}${a.topic}", "*") }
+  watched        = { for a in var.allow : "${a.instance}-${a.group}-${a.topic}" => a if !strcontains("${a.group}${a.topic}", "*") }
+  watched_groups = { for a in var.allow : "${a.instance}-${a.group}" => a... if !strcontains(a.group, "*") }
 
   # Queues that should be empty.
   empty = setunion(["dead-letters", "buried"], keys(local.attention))
@@ -43,13 +45,14 @@ resource "alicloud_cms_alarm" "lag" {
   }
 }
 
+# For the group: its dead letters are one incident, whatever their topics.
 resource "alicloud_cms_alarm" "dead_letters" {
-  for_each = local.watched
+  for_each = local.watched_groups
 
   name              = "${var.name}-dead-letters-${each.key}"
   project           = "acs_rocketmq"
-  metric            = "SendDLQMessageCountPerGidTopic"
-  metric_dimensions = jsonencode([{ userId = local.account, instanceId = each.value.instance, groupId = each.value.group, topic = each.value.topic }])
+  metric            = "SendDLQMessageCountPerGid"
+  metric_dimensions = jsonencode([{ userId = local.account, instanceId = each.value[0].instance, groupId = each.value[0].group }])
   period            = 60
   silence_time      = local.silence
   contact_groups    = var.contact_groups

@@ -7,7 +7,7 @@ resource "alicloud_event_bridge_event_bus" "requests" {
 
 resource "alicloud_event_bridge_event_bus" "results" {
   event_bus_name = "${var.name}-results"
-  description    = "repush:Message:Completed, from ${var.name}"
+  description    = "repush:Message:Completed and repush:Plan:Completed, from ${var.name} and ${var.name}-plan"
 }
 
 # A rule could call the function itself, but how it spells a function of

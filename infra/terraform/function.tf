@@ -4,6 +4,7 @@ locals {
   account = data.alicloud_account.current.id
   shared  = var.state != "memory"
   http    = var.http_jwks != null
+  webhook = var.webhook_token != null
 
   state_url = {
     memory = "memory"
@@ -27,26 +28,63 @@ locals {
     REPUSH_HTTP_TOKEN    = local.http ? var.http_token : ""
     REPUSH_LOG_LEVEL     = var.log_level
   }
+
+  # The one that pushes, and the one that turns alerts into requests. In memory
+  # nothing is shared between instances, so there is one of each.
+  functions = {
+    repush = {
+      name         = var.name
+      description  = "Pushes stuck RocketMQ messages again"
+      package      = var.package
+      memory       = 256
+      cpu          = 0.2
+      concurrency  = var.instance_concurrency
+      instances    = local.shared ? var.max_instances : 1
+      dead_letters = "dead-letters" # redrive sends them through once more
+      settings     = local.settings
+    }
+
+    plan = {
+      name         = "${var.name}-plan"
+      description  = "Turns alerts about RocketMQ groups into requests"
+      package      = var.plan_package
+      memory       = 128 # 10,000 dead letters take less than 64 MB; the sweep runs it every minute
+      cpu          = 0.1
+      concurrency  = 20
+      instances    = local.shared ? 2 : 1 # one that hangs does not hold up the alerts
+      dead_letters = "buried"             # the alarm repeats, and a person may ask
+      settings = merge(local.settings, {
+        REPUSH_REQUESTS      = "mns://queues/${local.queue_name.requests}"
+        REPUSH_WEBHOOK_TOKEN = local.webhook ? var.webhook_token : ""
+        REPUSH_PLAN_LAG      = var.plan_lag
+        REPUSH_PLAN_COOLDOWN = var.plan_cooldown
+        REPUSH_PLAN_LIMIT    = tostring(var.plan_limit)
+        REPUSH_GROUP_BUDGET  = tostring(var.group_budget)
+      })
+    }
+  }
 }
 
-resource "alicloud_fcv3_function" "repush" {
-  function_name = var.name
+resource "alicloud_fcv3_function" "function" {
+  for_each = local.functions
+
+  function_name = each.value.name
   # The hash: the provider's documents say that code which changed alone is not sent.
-  description          = "Pushes stuck RocketMQ messages again; package ${substr(filesha256(var.package), 0, 16)}"
+  description          = "${each.value.description}; package ${substr(filesha256(each.value.package), 0, 16)}"
   runtime              = "custom.debian12"
   handler              = "bootstrap" # the provider wants one; custom runtimes have none
-  memory_size          = 256
-  cpu                  = 0.2
+  memory_size          = each.value.memory
+  cpu                  = each.value.cpu
   disk_size            = 512
   timeout              = var.timeout
-  instance_concurrency = var.instance_concurrency
+  instance_concurrency = each.value.concurrency
   internet_access      = true # the ONS OpenAPI; beside a vpc too
-  role                 = alicloud_ram_role.function.arn
+  role                 = alicloud_ram_role.function[each.key].arn
 
-  environment_variables = local.settings
+  environment_variables = each.value.settings
 
   code {
-    zip_file = filebase64(var.package)
+    zip_file = filebase64(each.value.package)
   }
 
   custom_runtime_config {
@@ -111,18 +149,21 @@ resource "alicloud_fcv3_function" "repush" {
   depends_on = [alicloud_ram_role_policy_attachment.function]
 }
 
-# In memory nothing is shared between instances, so there is one. The documents
-# do not say whether this counts instances or invocations; both numbers are right
-# for either, and slower for the second.
-resource "alicloud_fcv3_concurrency_config" "repush" {
-  function_name        = alicloud_fcv3_function.repush.function_name
-  reserved_concurrency = local.shared ? var.max_instances : 1
+# The documents do not say whether this counts instances or invocations; the
+# numbers are right for either, and slower for the second.
+resource "alicloud_fcv3_concurrency_config" "function" {
+  for_each = local.functions
+
+  function_name        = alicloud_fcv3_function.function[each.key].function_name
+  reserved_concurrency = each.value.instances
 }
 
 # For calls that Function Compute itself queues: the timer, and a person with
 # "repush inject". The streams call synchronously and have retries of their own.
-resource "alicloud_fcv3_async_invoke_config" "repush" {
-  function_name                  = alicloud_fcv3_function.repush.function_name
+resource "alicloud_fcv3_async_invoke_config" "function" {
+  for_each = local.functions
+
+  function_name                  = alicloud_fcv3_function.function[each.key].function_name
   qualifier                      = "LATEST"
   async_task                     = true # so that a task id is taken only once
   max_async_retry_attempts       = 8    # the most; deferred work comes back this way
@@ -130,14 +171,14 @@ resource "alicloud_fcv3_async_invoke_config" "repush" {
 
   destination_config {
     on_failure {
-      destination = "${local.queue_arn["dead-letters"]}/messages"
+      destination = "${local.queue_arn[each.value.dead_letters]}/messages"
     }
   }
 }
 
 resource "alicloud_log_project" "function" {
   project_name = "${var.name}-${local.account}" # unique in all of Alibaba Cloud
-  description  = "Log of the function ${var.name}"
+  description  = "Log of the functions ${var.name} and ${var.name}-plan"
 }
 
 resource "alicloud_log_store" "function" {

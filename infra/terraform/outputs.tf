@@ -1,6 +1,11 @@
 output "function_name" {
   description = "For repush inject: fc://NAME."
-  value       = alicloud_fcv3_function.repush.function_name
+  value       = alicloud_fcv3_function.function["repush"].function_name
+}
+
+output "plan_function_name" {
+  description = "The function that plans: fc://NAME."
+  value       = alicloud_fcv3_function.function["plan"].function_name
 }
 
 output "requests_bus" {
@@ -28,9 +33,14 @@ output "queues" {
   value       = { for name, queue in alicloud_message_service_queue.queue : name => queue.queue_name }
 }
 
-output "role_arn" {
-  description = "The role that the function runs as."
-  value       = alicloud_ram_role.function.arn
+output "role_arns" {
+  description = "The roles that the functions run as, by repush and plan."
+  value       = { for name, role in alicloud_ram_role.function : name => role.arn }
+}
+
+output "webhook_url" {
+  description = "Address for alerts by webhook, to be ended in /?token=TOKEN; null without one."
+  value       = one([for t in alicloud_fcv3_trigger.webhook : one([for h in t.http_trigger : h.url_internet])])
 }
 
 output "url" {

@@ -2,7 +2,7 @@
 #   requests      what waits to be pushed; what arrives on the bus or the topic lands here
 #   dead-letters  what was given up; redrive sends it through once more
 #   buried        what failed after that too; a person has to look
-#   alerts        alarms of lag and dead letters, for a function that plans what to push
+#   alerts        alarms of lag and dead letters, and plan requests
 #   unknown, failed, abandoned, late   results that a person has to look at
 locals {
   # Results that wake somebody, each with its filter on the data of the event.

@@ -9,20 +9,24 @@ locals {
     maximumTasks    = var.parallel_deliveries
     errorsTolerance = "ALL"
     retryStrategy   = { PushRetryStrategy = "EXPONENTIAL_DECAY_RETRY" }
-    batchWindow     = local.shared ? { CountBasedWindow = 32, TimeBasedWindow = 1 } : { CountBasedWindow = 1, TimeBasedWindow = 0 }
+    batchWindow     = local.batch
   }
+  batch = local.shared ? { CountBasedWindow = 32, TimeBasedWindow = 1 } : local.single
 
-  # Each queue that the function reads, and where that is dead-lettered.
+  # Each queue that is read, by whom, and where that is dead-lettered. An alert
+  # has a verdict of its own, whatever the state.
+  single = { CountBasedWindow = 1, TimeBasedWindow = 0 }
   read = {
-    "requests"     = { enabled = true, dead_letters = "dead-letters" }
-    "dead-letters" = { enabled = var.redrive, dead_letters = "buried" } # never to where it comes from
+    "requests"     = { by = "repush", enabled = true, batch = local.batch, dead_letters = "dead-letters" }
+    "dead-letters" = { by = "repush", enabled = var.redrive, batch = local.batch, dead_letters = "buried" } # never to where it comes from
+    "alerts"       = { by = "plan", enabled = true, batch = local.single, dead_letters = "buried" }
   }
 }
 
 resource "alicloud_fcv3_trigger" "queue" {
   for_each = local.read
 
-  function_name = alicloud_fcv3_function.repush.function_name
+  function_name = alicloud_fcv3_function.function[each.value.by].function_name
   qualifier     = "LATEST"
   trigger_name  = "queue-${each.key}"
   trigger_type  = "eventbridge"
@@ -43,14 +47,14 @@ resource "alicloud_fcv3_trigger" "queue" {
         }
       }
     }
-    runOptions = merge(local.run_options, { deadLetterQueue = { Arn = local.queue_arn[each.value.dead_letters] } })
+    runOptions = merge(local.run_options, { batchWindow = each.value.batch, deadLetterQueue = { Arn = local.queue_arn[each.value.dead_letters] } })
   })
 }
 
 resource "alicloud_fcv3_trigger" "rocketmq" {
   for_each = var.rocketmq
 
-  function_name = alicloud_fcv3_function.repush.function_name
+  function_name = alicloud_fcv3_function.function["repush"].function_name
   qualifier     = "LATEST"
   trigger_name  = "rocketmq-${each.key}"
   trigger_type  = "eventbridge"
@@ -88,12 +92,13 @@ resource "alicloud_fcv3_trigger" "rocketmq" {
   })
 }
 
-# The sweep goes on with parked work and finishes what nobody redelivers. In
-# memory nothing is parked.
+# The sweep goes on with parked work and finishes what nobody redelivers; in
+# memory nothing is parked. It goes on with scans and open incidents, in memory
+# too, where it also keeps the instance that knows them from being idle.
 resource "alicloud_fcv3_trigger" "sweep" {
-  count = local.shared ? 1 : 0
+  for_each = toset(local.shared ? ["repush", "plan"] : ["plan"])
 
-  function_name = alicloud_fcv3_function.repush.function_name
+  function_name = alicloud_fcv3_function.function[each.key].function_name
   qualifier     = "LATEST"
   trigger_name  = "sweep"
   trigger_type  = "timer"
@@ -111,7 +116,7 @@ resource "alicloud_fcv3_trigger" "sweep" {
 resource "alicloud_fcv3_trigger" "http" {
   count = local.http ? 1 : 0
 
-  function_name = alicloud_fcv3_function.repush.function_name
+  function_name = alicloud_fcv3_function.function["repush"].function_name
   qualifier     = "LATEST"
   trigger_name  = "http"
   trigger_type  = "http"
@@ -120,6 +125,24 @@ resource "alicloud_fcv3_trigger" "http" {
   trigger_config = jsonencode({
     authType           = "jwt"
     authConfig         = jsonencode({ jwks = jsondecode(var.http_jwks), tokenLookup = "header:X-Repush-Jwt:Bearer" })
+    methods            = ["POST"]
+    disableURLInternet = false
+  })
+}
+
+# Alerts from monitors that cannot write to a queue. The function's own token is
+# the only lock: who sends webhooks can neither sign nor show a JWT.
+resource "alicloud_fcv3_trigger" "webhook" {
+  count = local.webhook ? 1 : 0
+
+  function_name = alicloud_fcv3_function.function["plan"].function_name
+  qualifier     = "LATEST"
+  trigger_name  = "webhook"
+  trigger_type  = "http"
+  description   = "Alerts by webhook"
+
+  trigger_config = jsonencode({
+    authType           = "anonymous"
     methods            = ["POST"]
     disableURLInternet = false
   })

@@ -36,7 +36,7 @@ variable "contact_groups" {
 }
 
 variable "package" {
-  description = "Path of the zip that scripts/build.sh makes for linux/amd64, with the binary as bootstrap."
+  description = "Path of the zip repush-linux-amd64 that scripts/build.sh makes, with the binary as bootstrap."
   type        = string
 
   validation {
@@ -45,10 +45,20 @@ variable "package" {
   }
 }
 
+variable "plan_package" {
+  description = "Path of the zip plan-linux-amd64 that scripts/build.sh makes."
+  type        = string
+
+  validation {
+    condition     = endswith(var.plan_package, ".zip")
+    error_message = "plan_package is the path of a zip file."
+  }
+}
+
 # How it is named and sized.
 
 variable "name" {
-  description = "Name of the function, and the beginning of every other name."
+  description = "Name of the function that pushes, and the beginning of every other name."
   type        = string
   default     = "repush"
 
@@ -254,6 +264,64 @@ variable "log_level" {
   validation {
     condition     = contains(["debug", "info", "warn", "error"], var.log_level)
     error_message = "log_level is debug, info, warn or error."
+  }
+}
+
+# The settings of the function that plans.
+
+variable "plan_lag" {
+  description = "REPUSH_PLAN_LAG: alarms of lag end at the manifest, or send requests (push), each marked maybeDuplicate: the queue delivers those messages as well."
+  type        = string
+  default     = "manifest"
+
+  validation {
+    condition     = contains(["manifest", "push"], var.plan_lag)
+    error_message = "plan_lag is manifest or push."
+  }
+}
+
+variable "plan_cooldown" {
+  description = "REPUSH_PLAN_COOLDOWN: alarms that repeat join the incident until so long after its end."
+  type        = string
+  default     = "30m"
+
+  validation {
+    condition     = can(regex("^[1-9][0-9]*[mh]$", var.plan_cooldown))
+    error_message = "plan_cooldown is a number of m or h, 1m to 24h."
+  }
+}
+
+variable "plan_limit" {
+  description = "REPUSH_PLAN_LIMIT: messages of one plan."
+  type        = number
+  default     = 1000
+
+  validation {
+    condition     = var.plan_limit >= 1 && var.plan_limit <= 10000
+    error_message = "plan_limit is 1 to 10000."
+  }
+}
+
+variable "group_budget" {
+  description = "REPUSH_GROUP_BUDGET: pushes that alarms may ask for in 24 hours, for each consumer group. With 0 alarms ask for none. In memory an instance that ends forgets what it spent."
+  type        = number
+  default     = 1000
+
+  validation {
+    condition     = var.group_budget >= 0 && var.group_budget <= 100000
+    error_message = "group_budget is 0 to 100000."
+  }
+}
+
+variable "webhook_token" {
+  description = "REPUSH_WEBHOOK_TOKEN: opens an address to everybody who knows it, for alerts by webhook and nothing else; 16 to 512 visible ASCII characters. Null means no address: alarms come by the queue."
+  type        = string
+  default     = null
+  sensitive   = true
+
+  validation {
+    condition     = var.webhook_token == null || can(regex("^[!-~]{16,512}$", var.webhook_token))
+    error_message = "webhook_token has 16 to 512 visible ASCII characters."
   }
 }
 

@@ -53,6 +53,9 @@ func git(args ...string) (string, error) {
 
 const tag = "v1.2.3"
 
+// packages are those of both functions.
+var packages = []string{".build/plan-linux-amd64.zip", ".build/plan-linux-arm64.zip", ".build/repush-linux-amd64.zip", ".build/repush-linux-arm64.zip"}
+
 // clone is a committed, tagged copy of what the functions are made of, packaged
 // for every target.
 type clone struct{ dir, commit, printed string }

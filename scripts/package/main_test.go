@@ -20,8 +20,8 @@ import (
 func TestContents(t *testing.T) {
 	t.Parallel()
 	c := theClone(t)
-	for _, arch := range []string{"amd64", "arm64"} {
-		zipped := read(t, c.dir, ".build/repush-linux-"+arch+".zip")
+	for _, name := range packages {
+		zipped := read(t, c.dir, name)
 		r, err := zip.NewReader(bytes.NewReader(zipped), int64(len(zipped)))
 		if err != nil {
 			t.Fatal(err)
@@ -33,13 +33,13 @@ func TestContents(t *testing.T) {
 		const at = "1980-01-01T00:00:00"
 		want := []string{"VERSION -rw-r--r-- " + at, "bootstrap -rwxr-xr-x " + at, "sbom.cdx.json -rw-r--r-- " + at}
 		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", arch, diff)
+			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 		version := string(read(t, unpack(t, zipped), "VERSION"))
 		if !strings.HasPrefix(version, "version "+tag+"\ncommit "+c.commit+"\ngo go1.") {
-			t.Errorf("%s: VERSION = %q", arch, version)
+			t.Errorf("%s: VERSION = %q", name, version)
 		}
-		line := fmt.Sprintf(".build/repush-linux-%s.zip  %s  %d bytes  sha256 %x\n", arch, tag, len(zipped), sha256.Sum256(zipped))
+		line := fmt.Sprintf("%s  %s  %d bytes  sha256 %x\n", name, tag, len(zipped), sha256.Sum256(zipped))
 		if !strings.Contains(c.printed, line) {
 			t.Errorf("printed %q, want %q", c.printed, line)
 		}
@@ -61,12 +61,14 @@ func TestSameBytes(t *testing.T) {
 	if status := run(t.Context(), second, []string{"linux/amd64"}, environ, io.Discard, &stderr); status != exitDone {
 		t.Fatalf("run = %d: %s", status, &stderr)
 	}
-	const name = ".build/repush-linux-amd64.zip"
-	if !bytes.Equal(read(t, c.dir, name), read(t, second, name)) {
-		t.Error("the two zips differ")
-	}
-	if _, err := os.Stat(filepath.Join(second, ".build/repush-linux-arm64.zip")); err == nil {
-		t.Error("linux/arm64 was not asked for")
+	for _, name := range packages {
+		if strings.HasSuffix(name, "-arm64.zip") {
+			if _, err := os.Stat(filepath.Join(second, name)); err == nil {
+				t.Errorf("%s was not asked for", name)
+			}
+		} else if !bytes.Equal(read(t, c.dir, name), read(t, second, name)) {
+			t.Errorf("the two %s differ", name)
+		}
 	}
 }
 

@@ -17,8 +17,9 @@ import (
 func TestBillOfABinary(t *testing.T) {
 	t.Parallel()
 	c := theClone(t)
-	for _, arch := range []string{"amd64", "arm64"} {
-		dir := unpack(t, read(t, c.dir, ".build/repush-linux-"+arch+".zip"))
+	for _, name := range packages {
+		function, platform, _ := strings.Cut(strings.TrimSuffix(filepath.Base(name), ".zip"), "-")
+		dir := unpack(t, read(t, c.dir, name))
 		out, err := exec.Command("go", "version", "-m", filepath.Join(dir, "bootstrap")).Output()
 		if err != nil {
 			t.Fatal(err)
@@ -49,21 +50,21 @@ func TestBillOfABinary(t *testing.T) {
 			got = append(got, c.Name+" "+c.Version)
 		}
 		if !strings.HasPrefix(got[0], "stdlib v1.") {
-			t.Errorf("%s: the first component is %s, want the standard library", arch, got[0])
+			t.Errorf("%s: the first component is %s, want the standard library", name, got[0])
 		}
 		if diff := cmp.Diff(want, got[1:]); diff != "" {
-			t.Errorf("%s (-go version -m +sbom):\n%s", arch, diff)
+			t.Errorf("%s (-go version -m +sbom):\n%s", name, diff)
 		}
 		main, properties := doc.Metadata.Component, map[string]string{}
 		for _, p := range main.Properties {
 			properties[p.Name] = p.Value
 		}
-		const purl = "pkg:golang/github.com/ons-repush/ons-repush@" + tag + "#functions/repush"
-		if main.Name != "repush" || main.Version != tag || main.PURL != purl || properties["vcs.revision"] != c.commit || properties["GOARCH"] != arch {
-			t.Errorf("%s: the main component is %+v", arch, main)
+		purl := "pkg:golang/github.com/ons-repush/ons-repush@" + tag + "#functions/" + function
+		if main.Name != function || main.Version != tag || main.PURL != purl || properties["vcs.revision"] != c.commit || "linux-"+properties["GOARCH"] != platform {
+			t.Errorf("%s: the main component is %+v", name, main)
 		}
 		if diff := cmp.Diff(settings, properties); diff != "" {
-			t.Errorf("%s (-go version -m +sbom):\n%s", arch, diff)
+			t.Errorf("%s (-go version -m +sbom):\n%s", name, diff)
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ons-repush/ons-repush/events"
+	"github.com/ons-repush/ons-repush/functions/internal/planning"
 	"github.com/ons-repush/ons-repush/functions/internal/pushing"
 )
 
@@ -25,8 +26,10 @@ type Setting struct {
 	Unit string
 	// Secret values are shown as set or unset.
 	Secret bool
-	// Required settings have no default and must be set.
+	// Required settings have no default and must be set: for every function, or
+	// for the one that Only names. A function takes no notice of another's.
 	Required bool
+	Only     string
 	// Doc says what it is for, in one line.
 	Doc string
 
@@ -44,6 +47,10 @@ type Config struct {
 	Policy   pushing.Policy
 	Token    string
 	LogLevel string
+	// Requests are where functions/plan sends requests.
+	Requests     []string
+	WebhookToken string
+	Plan         planning.Policy
 }
 
 // Settings returns the table, in the order of the README.
@@ -62,6 +69,8 @@ var settings = []Setting{
 		parse: func(c *Config, v string) error { c.State = v; return state(v) }},
 	{Name: "REPUSH_RESULTS", Default: "stdout", Unit: "list of URLs", Secret: true, Doc: "where result events go: `stdout`, `http(s)://…` (CloudEvents; plain http to loopback only), `eventbridge://BUS`, `mns://queues/NAME`, `mns://topics/NAME` (or `…://HOST/…`); several, comma-separated",
 		parse: func(c *Config, v string) (err error) { c.Results, err = sinks(v); return err }},
+	{Name: "REPUSH_REQUESTS", Unit: "list of URLs", Secret: true, Required: true, Only: Plan, Doc: "where functions/plan sends requests, in the same forms; let functions/repush read from there",
+		parse: func(c *Config, v string) (err error) { c.Requests, err = sinks(v); return err }},
 	{Name: "REPUSH_QPS", Default: "10", Unit: "calls per second", Doc: "pushes a second for the account, region and API; 0.1 to 100,000",
 		parse: func(c *Config, v string) (err error) { c.QPS, err = number(v, 0.1, 100_000); return err }},
 	{Name: "REPUSH_CONCURRENCY", Default: "150", Unit: "calls", Doc: "pushes in flight per instance; 1 to 10,000",
@@ -90,14 +99,33 @@ var settings = []Setting{
 		}},
 	{Name: "REPUSH_HTTP_TOKEN", Unit: "text", Secret: true, Doc: "bearer token for outsiders, in the Authorization header; 16 to 512 visible ASCII characters",
 		parse: func(c *Config, v string) error { c.Token = v; return token(v) }},
+	{Name: "REPUSH_WEBHOOK_TOKEN", Unit: "text", Secret: true, Only: Plan, Doc: "admits alerts, and nothing else, over HTTP: query parameter `token` or header `X-Repush-Token`; 16 to 512 visible ASCII characters",
+		parse: func(c *Config, v string) error { c.WebhookToken = v; return token(v) }},
+	{Name: "REPUSH_PLAN_LAG", Default: "manifest", Unit: "manifest or push", Only: Plan, Doc: "alerts about lag end at the manifest, or send requests too (`push`): the queue delivers those messages as well, so they are marked `maybeDuplicate`",
+		parse: func(c *Config, v string) error { c.Plan.PushLag = v == "push"; return oneOf(v, "manifest", "push") }},
+	{Name: "REPUSH_PLAN_COOLDOWN", Default: "30m", Unit: "duration", Only: Plan, Doc: "alerts that repeat join the incident until so long after its end; 1m to 24h",
+		parse: func(c *Config, v string) (err error) {
+			c.Plan.Cooldown, err = duration(v, time.Minute, 24*time.Hour)
+			return err
+		}},
+	{Name: "REPUSH_PLAN_LIMIT", Default: "1000", Unit: "messages", Only: Plan, Doc: "messages of one plan; 1 to 10,000",
+		parse: func(c *Config, v string) (err error) { c.Plan.Limit, err = integer(v, 1, 10_000); return err }},
+	{Name: "REPUSH_GROUP_BUDGET", Default: "1000", Unit: "pushes", Only: Plan, Doc: "pushes that alerts may ask for in 24 h, for each consumer group and without a person; 0 to 100,000",
+		parse: func(c *Config, v string) (err error) { c.Plan.GroupBudget, err = integer(v, 0, 100_000); return err }},
 	{Name: "REPUSH_LOG_LEVEL", Default: "info", Unit: "level", Doc: "debug, info, warn or error",
 		parse: func(c *Config, v string) error { c.LogLevel = v; return oneOf(v, "debug", "info", "warn", "error") }},
 }
 
-// Load reads the environment, given as os.Environ returns it. The error lists
+// Functions that have settings.
+const (
+	Repush = "repush"
+	Plan   = "plan"
+)
+
+// Load reads the environment of a function, given as os.Environ returns it. The error lists
 // every problem, in the order of the table, then unknown REPUSH_ names: a
 // misspelt setting must not go unnoticed. It never quotes a value.
-func Load(environ []string) (Config, error) {
+func Load(function string, environ []string) (Config, error) {
 	env := make(map[string]string, len(environ))
 	for _, entry := range environ {
 		name, value, _ := strings.Cut(entry, "=")
@@ -108,6 +136,7 @@ func Load(environ []string) (Config, error) {
 	for _, s := range settings {
 		value := cmp.Or(env[s.Name], s.fallback(env))
 		switch {
+		case !s.of(function):
 		case value != "":
 			if err := s.parse(&c, value); err != nil {
 				problems = append(problems, s.Name+": "+err.Error())
@@ -122,8 +151,15 @@ func Load(environ []string) (Config, error) {
 	if problems != nil {
 		return Config{}, &Error{Problems: problems}
 	}
+	if function != Plan {
+		return c, nil
+	}
+	c.Plan.Allow, c.Plan.MaxAge, c.Plan.MaxPushes, c.Plan.QPS = c.Policy.Allow, c.Policy.MaxAge, c.Policy.MaxPushes, c.QPS
 	return c, nil
 }
+
+// of reports whether a function reads the setting.
+func (s Setting) of(function string) bool { return s.Only == "" || s.Only == function }
 
 // Error lists what is wrong with the settings.
 type Error struct{ Problems []string }
@@ -154,16 +190,18 @@ func unknown(env map[string]string) []string {
 	return names
 }
 
-// Describe returns the settings in force for the start-up log line: defaults as
-// they are, secrets and URLs that are set as "set".
-func Describe(environ []string) map[string]string {
+// Describe returns the settings of a function that are in force, for the start-up
+// log line: defaults as they are, secrets and URLs that are set as "set".
+func Describe(function string, environ []string) map[string]string {
 	shown := make(map[string]string, len(settings))
 	for _, s := range settings {
-		shown[s.Name] = cmp.Or(s.Default, "unset")
+		if s.of(function) {
+			shown[s.Name] = cmp.Or(s.Default, "unset")
+		}
 	}
 	for _, entry := range environ {
 		name, value, _ := strings.Cut(entry, "=")
-		at := slices.IndexFunc(settings, func(s Setting) bool { return s.Name == name })
+		at := slices.IndexFunc(settings, func(s Setting) bool { return s.Name == name && s.of(function) })
 		if at < 0 || value == "" {
 			continue
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/ons-repush/ons-repush/events"
+	"github.com/ons-repush/ons-repush/functions/internal/planning"
 	"github.com/ons-repush/ons-repush/functions/internal/pushing"
 )
 
@@ -19,7 +20,7 @@ var least = []string{"REPUSH_REGION=cn-hangzhou", "REPUSH_ALLOW=i/g/t"}
 
 func TestDefaults(t *testing.T) {
 	t.Parallel()
-	got, err := Load(least)
+	got, err := Load(Repush, least)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +96,7 @@ func TestValues(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if _, err := Load(test.env); (err == nil) != test.ok {
+			if _, err := Load(Repush, test.env); (err == nil) != test.ok {
 				t.Errorf("error = %v, want ok %v", err, test.ok)
 			}
 		})
@@ -104,7 +105,7 @@ func TestValues(t *testing.T) {
 
 func TestEveryProblemIsListedAndNoValueShown(t *testing.T) {
 	t.Parallel()
-	_, err := Load([]string{
+	_, err := Load(Repush, []string{
 		"REPUSH_QPS=sesame", "REPUSH_HTTP_TOKEN=sesame", "REPUSH_STATE=redis://:sesame@x?sesame", "REPUSH_RESULTS=sesame", "REPUSH_ZZ=sesame", "REPUSH_AA=sesame",
 	})
 	var problems *Error
@@ -125,13 +126,36 @@ func TestEveryProblemIsListedAndNoValueShown(t *testing.T) {
 	}
 }
 
+// TestPlan: its settings are required and read by the function that has them, and
+// nobody else's concern.
+func TestPlan(t *testing.T) {
+	t.Parallel()
+	if _, err := Load(Plan, least); err == nil || !strings.Contains(err.Error(), "REPUSH_REQUESTS: is required") {
+		t.Errorf("without REPUSH_REQUESTS: %v", err)
+	}
+	got, err := Load(Plan, append(slices.Clone(least), "REPUSH_REQUESTS=mns://queues/requests", "REPUSH_PLAN_LAG=push", "REPUSH_MAX_PUSHES=2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := planning.Policy{PushLag: true, Cooldown: 30 * time.Minute, Limit: 1000, GroupBudget: 1000, MaxPushes: 2, MaxAge: 72 * time.Hour, QPS: 10}
+	if diff := cmp.Diff(want, got.Plan, cmpopts.IgnoreTypes(pushing.AllowList{})); diff != "" {
+		t.Errorf("plan (-want +got):\n%s", diff)
+	}
+	if !got.Plan.Allow.Allows(pushing.Message{InstanceID: "i", GroupID: "g", Topic: "t"}) {
+		t.Error("the allow-list was not read")
+	}
+	if _, err := Load(Repush, append(slices.Clone(least), "REPUSH_PLAN_LIMIT=nonsense")); err != nil {
+		t.Errorf("repush reads plan's settings: %v", err)
+	}
+}
+
 func TestEverySettingIsReadAndDocumented(t *testing.T) {
 	t.Parallel()
 	if len(Settings()) < 10 {
 		t.Fatal("the table is empty")
 	}
 	for _, s := range Settings() {
-		if s.Doc == "" || s.Unit == "" || s.parse == nil || s.Required != (s.Default == "" && s.Name != "REPUSH_HTTP_TOKEN") {
+		if s.Doc == "" || s.Unit == "" || s.parse == nil || s.Required != (s.Default == "" && !strings.HasSuffix(s.Name, "_TOKEN")) {
 			t.Errorf("%s: incomplete row %+v", s.Name, s)
 		}
 		if s.Default != "" && s.Name != "REPUSH_ONS_ENDPOINT" {
@@ -150,14 +174,16 @@ func TestDescribeShowsNoSecret(t *testing.T) {
 			env = append(env, s.Name+"=https://sesame.example")
 		}
 	}
-	shown := Describe(env)
-	if len(shown) != len(Settings()) {
-		t.Errorf("%d settings shown of %d", len(shown), len(Settings()))
+	shown := Describe(Repush, env)
+	for _, s := range Settings() {
+		if _, is := shown[s.Name]; is != (s.Only == "" || s.Only == Repush) {
+			t.Errorf("%s: shown: %t", s.Name, is)
+		}
 	}
 	if text := fmt.Sprint(shown); strings.Contains(text, "sesame") {
 		t.Errorf("shown: %s", text)
 	}
-	if shown["REPUSH_REGION"] != "cn-hangzhou" || shown["REPUSH_HTTP_TOKEN"] != "set" || Describe(least)["REPUSH_HTTP_TOKEN"] != "unset" || shown["REPUSH_QPS"] != "10" || Describe(least)["REPUSH_STATE"] != "memory" {
+	if shown["REPUSH_REGION"] != "cn-hangzhou" || shown["REPUSH_HTTP_TOKEN"] != "set" || Describe(Repush, least)["REPUSH_HTTP_TOKEN"] != "unset" || shown["REPUSH_QPS"] != "10" || Describe(Repush, least)["REPUSH_STATE"] != "memory" {
 		t.Errorf("shown = %v", shown)
 	}
 }
@@ -168,7 +194,7 @@ func FuzzLoad(f *testing.F) {
 	f.Add("cn-hangzhou", "i/g/t", "10", "24h", "stdout", "https://ons.example")
 	f.Add("", "*", "1e9", "-1s", "http://127.0.0.1/x", "http://[::1]")
 	f.Fuzz(func(t *testing.T, region, allow, qps, giveUp, results, endpoint string) {
-		c, err := Load([]string{
+		c, err := Load(Repush, []string{
 			"REPUSH_REGION=" + region, "REPUSH_ALLOW=" + allow, "REPUSH_QPS=" + qps,
 			"REPUSH_GIVE_UP_AFTER=" + giveUp, "REPUSH_RESULTS=" + results, "REPUSH_ONS_ENDPOINT=" + endpoint,
 		})

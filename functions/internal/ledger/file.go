@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -25,7 +26,7 @@ import (
 // Limitations"). Safe for concurrent use.
 type File struct {
 	*local
-	db *bolt.DB
+	*fileShelves
 }
 
 var _ pushing.Ledger = (*File)(nil)
@@ -70,7 +71,8 @@ func OpenFile(path string, retention time.Duration, now func() time.Time) (_ *Fi
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the ledger file: %w", plain(err)), db.Close())
 	}
-	return &File{local: newLocal(retention, now, fileShelves{db}), db: db}, nil
+	s := &fileShelves{db: db}
+	return &File{newLocal(retention, now, s), s}, nil
 }
 
 // plain drops the path, which is a setting that is shown as set or unset.
@@ -89,7 +91,8 @@ func (*File) Durable() bool { return true }
 func (f *File) Check(context.Context) error { return f.db.View(func(*bolt.Tx) error { return nil }) }
 
 // Close gives the file free for other processes. It waits for steps under way.
-func (f *File) Close() error { return f.db.Close() }
+// A damaged file may stay in use until the process ends.
+func (f *File) Close() error { return f.alone(f.db.Close) }
 
 // Buckets. Keys of messages and requests hold no byte 0.
 var (
@@ -99,17 +102,44 @@ var (
 	doneBucket    = []byte("done")    // time touched, message → nothing
 	ordersBucket  = []byte("orders")  // ordersKey → orders
 	ordersKey     = []byte("all")
+	// Of documents; their keys are any texts.
+	documentsBucket = []byte("documents") // key → entry
+	bodiesBucket    = []byte("bodies")    // key → body
 
-	buckets = [][]byte{recordsBucket, ownersBucket, openBucket, doneBucket, ordersBucket}
+	buckets = [][]byte{recordsBucket, ownersBucket, openBucket, doneBucket, ordersBucket, documentsBucket, bodiesBucket}
 )
 
-type fileShelves struct{ db *bolt.DB }
+type fileShelves struct {
+	db *bolt.DB
+	mu sync.Mutex
+	// stuck: a write ended in a panic, and with it the undoing, perhaps. bbolt
+	// then keeps its lock for ever, and who writes next would wait as long.
+	stuck bool
+}
 
-func (s fileShelves) do(change bool, step func(shelf) error) (err error) {
+// alone keeps other writers away.
+func (s *fileShelves) alone(write func() error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stuck {
+		return errDamaged
+	}
+	s.stuck = true
+	err := write()
+	s.stuck = false
+	return err
+}
+
+func (s *fileShelves) do(change bool, step func(shelf) error) error {
+	return s.transact(change, func(tx *bolt.Tx) error { return step(fileShelf{tx}) })
+}
+
+// transact keeps what run changed whole when it returns nil, and not at all
+// otherwise.
+func (s *fileShelves) transact(change bool, run func(*bolt.Tx) error) (err error) {
 	defer damaged(&err, debug.SetPanicOnFault(true))
-	run := func(tx *bolt.Tx) error { return step(fileShelf{tx}) }
 	if change {
-		err = s.db.Update(run)
+		err = s.alone(func() error { return s.db.Update(run) })
 	} else {
 		err = s.db.View(run)
 	}

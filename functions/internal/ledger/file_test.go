@@ -114,6 +114,9 @@ func TestFileDamaged(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for i := range 50 { // with bodies of a page and more
+		mustSave(t, l.Documents(), fmt.Sprint(i), 0, strings.Repeat("x", i*2000), 0)
+	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -143,6 +146,10 @@ func TestFileDamaged(t *testing.T) {
 			}
 			_, _, _ = l.Due(t.Context(), 10)
 			_, _ = l.Claim(t.Context(), askFor(1))
+			d := l.Documents()
+			_, _, _ = d.Due(t.Context(), 10)
+			_, version, _ := d.Load(t.Context(), "4")
+			_, _ = d.Save(t.Context(), "4", version, []byte("y"), time.Hour, 0)
 			_ = l.Close()
 		}
 	}

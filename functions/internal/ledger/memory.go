@@ -10,7 +10,10 @@ import (
 
 // Memory is a ledger that lives as long as the process. Safe for concurrent
 // use.
-type Memory struct{ *local }
+type Memory struct {
+	*local
+	documents documents
+}
 
 var _ pushing.Ledger = Memory{}
 
@@ -19,11 +22,12 @@ var _ pushing.Ledger = Memory{}
 // outlive the message (REPUSH_MAX_AGE and a margin). now is the ledger's clock;
 // nil means time.Now.
 func NewMemory(retention time.Duration, now func() time.Time) Memory {
-	return Memory{newLocal(retention, now, &memory{
+	l := newLocal(retention, now, &memory{
 		records:   make(map[pushing.Message]*record),
 		owners:    make(map[pushing.RequestKey]pushing.Message),
 		standings: make(orders),
-	})}
+	})
+	return Memory{l, newMemoryDocuments(l.now)}
 }
 
 // Durable implements [pushing.Ledger].

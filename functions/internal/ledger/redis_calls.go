@@ -151,16 +151,21 @@ type reply struct {
 	Codes []string `json:"codes"`
 }
 
-func parse(p place, value any) (reply, error) {
-	r := reply{place: p}
-	texts, _ := value.([]any)
-	for _, t := range texts {
-		text, isText := t.(string)
+// texts is nil for anything but a list of texts.
+func texts(value any) (all []string) {
+	list, _ := value.([]any)
+	for _, item := range list {
+		text, isText := item.(string)
 		if !isText {
-			return r, r.unexpected()
+			return nil
 		}
-		r.rest = append(r.rest, text)
+		all = append(all, text)
 	}
+	return all
+}
+
+func parse(p place, value any) (reply, error) {
+	r := reply{place: p, rest: texts(value)}
 	if len(r.rest) == 0 {
 		return r, r.unexpected()
 	}
@@ -175,9 +180,11 @@ func parse(p place, value any) (reply, error) {
 	return r, nil
 }
 
+func (r reply) unexpected() error { return unexpected(r.place.key()) }
+
 // unexpected never quotes: what answered may be anything.
-func (r reply) unexpected() error {
-	return fmt.Errorf("ledger: an answer about %s is not one of the ledger's: look for what else answers at this URL", r.place.key())
+func unexpected(key string) error {
+	return fmt.Errorf("ledger: an answer about %s is not one of the ledger's: look for what else answers at this URL", key)
 }
 
 func (r reply) unreadable() error {

@@ -1,8 +1,8 @@
 // Package ons is the ONS OpenAPI (product Ons, version 2019-02-14) over
 // alibaba-cloud-sdk-go: one call in, a result or one [*pushing.Error] out.
 //
-//	Push, Online ─▶ call ─▶ session: the SDK signs and writes the request
-//	                        ─▶ RoundTrip: the call's context, one shared transport, bounded body
+//	Push, Online,  ─▶ call ─▶ session: the SDK signs and writes the request
+//	pages, Trace …          ─▶ RoundTrip: the call's context, one shared transport, bounded body
 //	                        ─▶ classify: accepted, or code → kind by one table
 //	                      the SDK decodes what was accepted; nothing else reaches it
 //
@@ -25,20 +25,21 @@ import (
 	"github.com/aliyun/alibaba-cloud-sdk-go/sdk/responses"
 	"github.com/aliyun/alibaba-cloud-sdk-go/services/ons"
 
+	"github.com/ons-repush/ons-repush/functions/internal/planning"
 	"github.com/ons-repush/ons-repush/functions/internal/pushing"
 )
 
 // Client calls the ONS OpenAPI of one region. It is made by [New] and safe for
 // concurrent use. It never makes a call twice: the domain does, by kind.
 type Client struct {
-	region     string
-	endpoint   *url.URL
-	defaults   func() Credentials // a function, so that no print of a Client shows them
-	push, read operation
-	now        func() time.Time
-	staleAfter time.Duration
-	transport  *http.Transport
-	free       chan *session
+	region           string
+	endpoint         *url.URL
+	defaults         func() Credentials // a function, so that no print of a Client shows them
+	push, read, list operation
+	now              func() time.Time
+	staleAfter       time.Duration
+	transport        *http.Transport
+	free             chan *session
 
 	mu    sync.Mutex
 	began time.Time // of the latest call
@@ -47,11 +48,15 @@ type Client struct {
 var (
 	_ pushing.Pusher      = (*Client)(nil)
 	_ pushing.Connections = (*Client)(nil)
+	_ planning.Pager      = (*Client)(nil)
+	_ planning.Finder     = (*Client)(nil)
+	_ planning.Watcher    = (*Client)(nil)
 )
 
 // operation is how one API is called.
 type operation struct {
 	timeout time.Duration
+	bound   int  // the largest answer that is read, in bytes
 	sends   bool // a call whose fate is unknown may have delivered a message
 }
 
@@ -108,7 +113,7 @@ func (c *Client) call(ctx context.Context, op operation, request requests.AcsReq
 	request.SetReadTimeout(op.timeout + time.Second)
 	request.SetConnectTimeout(op.timeout + time.Second)
 
-	s.exchange = exchange{ctx: ctx, signer: signer}
+	s.exchange = exchange{ctx: ctx, signer: signer, bound: op.bound}
 	if panicked := s.do(request, response); !panicked {
 		defer c.release(s)
 	}

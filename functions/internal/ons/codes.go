@@ -8,9 +8,11 @@ import (
 )
 
 // Codes that need more than a kind: nobody, or not the named client, is there;
-// and a gateway that was unavailable, probably before it passed the call on.
+// nothing matches; and a gateway that was unavailable, probably before it passed
+// the call on.
 const (
 	notOnline          = "BIZ_CONSUMER_NOT_ONLINE"
+	noMessage          = "BIZ_NO_MESSAGE"
 	serviceUnavailable = "ServiceUnavailable"
 )
 
@@ -37,7 +39,7 @@ const (
 var table = []row{
 	{notOnline, pushing.NoClient, fromErrorPage,
 		"start a consumer of the group; the push is tried again when one is online"},
-	{"BIZ_NO_MESSAGE", pushing.Refused, fromErrorPage,
+	{noMessage, pushing.Refused, fromErrorPage,
 		"check the message id and the topic; the message may also be older than the three days that messages are kept"},
 	{"BIZ_FIELD_CHECK_INVALID", pushing.Refused, fromErrorPage,
 		"compare the instance, topic, group, message id and client id of the request with the console"},
@@ -87,7 +89,7 @@ var table = []row{
 }
 
 const (
-	grantHint       = "grant the function's role mq:SUB on the topic, mq:QueryConsumerConnection on the group, and mq:QueryInstanceBaseInfo with mq:OnsInstanceBaseInfo on the instance"
+	grantHint       = "grant the function's role mq:SUB on the topic, mq:QueryConsumerConnection on the group, and mq:QueryInstanceBaseInfo with mq:OnsInstanceBaseInfo on the instance; to plan, mq:QueryMessage and mq:QueryMessageTrace on the topic, mq:QueryDLQMessage and mq:QueryConsumerAccumulate on the group"
 	credentialsHint = "check the function's service role; the next invocation brings new credentials, and those of the environment do not renew themselves"
 	throttledHint   = "nothing to do: it is tried again; lower REPUSH_QPS if others share the account's quota of ten calls a second"
 	unknownHint     = "look in the consumer's log whether the message arrived before asking again with the next generation"

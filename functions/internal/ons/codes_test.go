@@ -93,7 +93,7 @@ func TestTable(t *testing.T) {
 
 // sentence tells one sentence in the house's form.
 func sentence(text string) bool {
-	return len(text) > 10 && len(text) < 250 && strings.ToLower(text[:1]) == text[:1] && !strings.HasSuffix(text, ".") && !strings.Contains(text, ". ")
+	return len(text) > 10 && len(text) < 300 && strings.ToLower(text[:1]) == text[:1] && !strings.HasSuffix(text, ".") && !strings.Contains(text, ". ")
 }
 
 func TestHint(t *testing.T) {

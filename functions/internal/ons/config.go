@@ -70,13 +70,14 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	room := cmp.Or(cfg.MaxInFlight, 150)
+	room, readTimeout := cmp.Or(cfg.MaxInFlight, 150), cmp.Or(cfg.ReadTimeout, 5*time.Second)
 	c := &Client{
 		region:     cfg.Region,
 		endpoint:   endpoint,
 		defaults:   func() Credentials { return cfg.Default },
-		push:       operation{timeout: cmp.Or(cfg.PushTimeout, 15*time.Second), sends: true},
-		read:       operation{timeout: cmp.Or(cfg.ReadTimeout, 5*time.Second)},
+		push:       operation{timeout: cmp.Or(cfg.PushTimeout, 15*time.Second), bound: maxAnswerBytes, sends: true},
+		read:       operation{timeout: readTimeout, bound: maxAnswerBytes},
+		list:       operation{timeout: readTimeout, bound: maxListBytes},
 		now:        cfg.Now,
 		staleAfter: staleAfter,
 		transport:  newTransport(cfg.RootCAs, room),

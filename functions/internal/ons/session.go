@@ -17,7 +17,13 @@ import (
 	"github.com/ons-repush/ons-repush/functions/internal/pushing"
 )
 
-const maxAnswerBytes = 1 << 20
+// Bounds of answers. A message's properties are up to 16 KB (source: help page
+// "Limits"), fifty to a page, and every pair, quote and byte below a space of
+// them is longer in JSON. Bodies are not part of it.
+const (
+	maxAnswerBytes = 1 << 20
+	maxListBytes   = 4 << 20
+)
 
 // session is one SDK client and the call it serves: its transport and its
 // source of credentials. One goroutine uses it at a time.
@@ -30,6 +36,7 @@ type session struct {
 // exchange is one call on the wire.
 type exchange struct {
 	ctx    context.Context
+	bound  int // of the answer
 	signer Credentials
 	query  string // as signed
 	begun  bool   // a connection was obtained: bytes may have left
@@ -96,10 +103,10 @@ func (s *session) judge(response *http.Response) (*http.Response, error) {
 	defer response.Body.Close()
 	var body []byte
 	if response.StatusCode != http.StatusSwitchingProtocols { // whose body has no end
-		body, s.err = io.ReadAll(io.LimitReader(response.Body, maxAnswerBytes+1))
+		body, s.err = io.ReadAll(io.LimitReader(response.Body, int64(s.bound)+1))
 	}
-	if len(body) > maxAnswerBytes {
-		s.err = errors.New("the answer is larger than 1 MB")
+	if len(body) > s.bound {
+		s.err = fmt.Errorf("the answer is larger than %d MB", s.bound>>20)
 	}
 	if s.answer = classify(response.StatusCode, body); s.err != nil || s.answer.kind != accepted {
 		return nil, errNotAccepted

@@ -79,3 +79,14 @@ func match(pattern, text string) bool {
 	}
 	return strings.Trim(pattern[p:], "*") == ""
 }
+
+// AllowsGroup reports whether some entry matches the instance and the group, and
+// the topic unless that is empty.
+func (l AllowList) AllowsGroup(instanceID, groupID, topic string) bool {
+	for _, e := range l.entries {
+		if match(e[0], instanceID) && match(e[1], groupID) && (topic == "" || match(e[2], topic)) {
+			return true
+		}
+	}
+	return false
+}

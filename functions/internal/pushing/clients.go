@@ -182,27 +182,38 @@ func (c *Clients) Listed(m Message, id string) bool {
 	return slices.Contains(g.online, id)
 }
 
-// ask calls the API in its own quota; throttled calls wait for another slot.
-func (c *Clients) ask(ctx context.Context, m Message, lane events.Priority) ([]string, error) {
-	turn, err := c.pacer.Turn(ctx, lane)
+// ask calls the API in its own quota.
+func (c *Clients) ask(ctx context.Context, m Message, lane events.Priority) (ids []string, err error) {
+	err = Paced(ctx, c.pacer, lane, lookupAttempts, "OnsConsumerGetConnection", func() error {
+		ids, err = c.connections.Online(ctx, m.InstanceID, m.GroupID)
+		return err
+	})
+	return ids, err
+}
+
+// Paced makes a call of an operation that delivers nothing when its quota has
+// room, and again while it is throttled, tries times in all. An error is always an
+// [*Error]; of kind Unavailable and without a cause of the API when no slot came
+// before ctx's deadline.
+func Paced(ctx context.Context, p Pacer, lane events.Priority, tries int, op string, call func() error) error {
+	turn, err := p.Turn(ctx, lane)
 	if err != nil {
-		return nil, noSlot("OnsConsumerGetConnection", err)
+		return noSlot(op, err)
 	}
 	defer turn.Release()
 	for attempt := 1; ; attempt++ {
 		slot, err := turn.Book(ctx)
 		if err != nil {
-			return nil, noSlot("OnsConsumerGetConnection", err)
+			return noSlot(op, err)
 		}
-		ids, err := c.connections.Online(ctx, m.InstanceID, m.GroupID)
-		if err == nil {
+		if err = call(); err == nil {
 			slot.Report(Accepted)
-			return ids, nil
+			return nil
 		}
 		e := asError(err)
 		slot.Report(verdict(e))
-		if e.Kind != Throttled || attempt == lookupAttempts {
-			return nil, e
+		if e.Kind != Throttled || attempt == tries {
+			return e
 		}
 	}
 }

@@ -18,6 +18,11 @@ type Delivery struct {
 	// delivery has no Data, and the result a report instead of an outcome.
 	Sweep     *events.Sweep
 	Operation *events.Operation
+	// Plan asks for a selection of messages. Alert: no person chose it, a monitor
+	// did, and Nothing says why it is no reason to do anything; empty: it is one.
+	Plan    *events.Plan
+	Alert   bool
+	Nothing string
 	// Err says why this is no valid request, usually a
 	// [*events.ValidationError]: its outcome is rejected.
 	Err error

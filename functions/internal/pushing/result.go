@@ -123,7 +123,7 @@ func (w *work) completed(c Claim, e ending) events.Completed {
 		Request: events.RequestRef{ID: c.Request.ID, Source: c.Request.Source, Data: &data},
 		Outcome: e.outcome, Code: e.code, Message: e.message, Hint: e.hint,
 		RequestID: w.requestID, InvocationID: w.invocationID, ClientID: w.clientID,
-		Attempts: c.Attempts, Pushes: c.Pushes, MaybeDuplicate: c.MaybeDuplicate && e.outcome.Closes(),
+		Attempts: c.Attempts, Pushes: c.Pushes, MaybeDuplicate: (c.MaybeDuplicate || data.Unconsumed) && e.outcome.Closes(),
 		Durable: w.ledger.Durable(), ReceivedAt: cmp.Or(c.ReceivedAt, w.arrived).UTC(), DecidedAt: now.UTC(),
 		CallMs: w.call.Milliseconds(), First: e.first,
 	}

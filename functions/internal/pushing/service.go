@@ -57,6 +57,7 @@ type Service struct {
 	inFlight chan struct{}
 	calls    callTimes
 	breakers breakers
+	watch    watch
 }
 
 // Line is what the log says of one request.

@@ -269,6 +269,7 @@ func (w *work) decide(ctx context.Context, c Claim, e ending) Result {
 	case err != nil:
 		return w.ledgerDown(err)
 	}
+	w.watch.ended(ctx, w.ledger, c.Data.OperationID, e.outcome, w.Now())
 	return w.emit(ctx, c.Ask, event, result)
 }
 

@@ -24,7 +24,9 @@ const outsiderBody = 8 << 20
 // readEvent reads the body of an outsider's request. Structured and batched
 // CloudEvents and bare JSON are left as they are; a binary one becomes a
 // structured one (source: CloudEvents HTTP binding 1.0.2, section 3).
-func readEvent(w http.ResponseWriter, r *http.Request) ([]byte, *failure) {
+//
+// A form is left as it is where forms are wanted.
+func readEvent(w http.ResponseWriter, r *http.Request, forms bool) ([]byte, *failure) {
 	contentType := r.Header.Get("Content-Type")
 	mediaType, params, err := mime.ParseMediaType(contentType)
 	charset := params["charset"]
@@ -35,7 +37,7 @@ func readEvent(w http.ResponseWriter, r *http.Request) ([]byte, *failure) {
 	isJSON := mediaType == "application/json" || strings.HasSuffix(mediaType, "+json")
 	switch {
 	case r.Header.Get("Content-Encoding") != "", charset != "" && !strings.EqualFold(charset, "utf-8"):
-	case mediaType == "application/cloudevents+json":
+	case mediaType == "application/cloudevents+json", forms && mediaType == "application/x-www-form-urlencoded" && !binary:
 		return readBody(w, r, events.MaxEventBytes)
 	case mediaType == "application/cloudevents-batch+json", mediaType == "application/json" && !binary:
 		return readBody(w, r, outsiderBody)

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,7 +40,7 @@ func (s *server) runHTTP() error {
 	server := s.httpServer()
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
-	s.Log("serving HTTP", nil, map[string]any{"address": listener.Addr().String(), "functionCompute": s.underFC, "token": s.Token})
+	s.Log("serving HTTP", nil, map[string]any{"address": listener.Addr().String(), "functionCompute": s.underFC, "token": s.Token, "webhookToken": s.WebhookToken})
 	if !s.underFC && len(s.Tick) > 0 {
 		go s.tick()
 	}
@@ -160,18 +161,35 @@ func (s *server) platformAnswer(w http.ResponseWriter, r *http.Request, kind, id
 	return answer.Body, failed
 }
 
+// letsIn says whether an outsider may come in, and whether for alerts only. It
+// believes a webhook's token, right or wrong, before it believes that the caller
+// is local: a proxy on this machine may stand between.
+func (s *server) letsIn(r *http.Request) (in, alertOnly bool) {
+	if bearer := r.Header["Authorization"]; len(bearer) == 1 && s.Token.Allows(bearer[0]) {
+		return true, false
+	}
+	tokens := slices.Concat(r.Header["X-Repush-Token"], r.URL.Query()["token"])
+	if slices.ContainsFunc(tokens, s.WebhookToken.Is) {
+		return true, true
+	}
+	return s.open() && isLocal(r) && (s.WebhookToken == "" || len(tokens) == 0), false
+}
+
 // admit keeps out who may not come in.
 func (s *server) admit(w http.ResponseWriter, r *http.Request) *failure {
-	given := r.Header["Authorization"]
+	in, _ := s.letsIn(r)
 	switch {
-	case r.URL.Path == "/healthz", s.open() && isLocal(r), len(given) == 1 && s.Token.Allows(given[0]):
+	case r.URL.Path == "/healthz", in:
 		return nil
-	case s.open():
+	case s.open() && s.WebhookToken == "":
 		return &failure{http.StatusForbidden, "without a token only programs of this machine are served, not web pages", "Forbidden"}
-	default:
-		w.Header().Set("WWW-Authenticate", "Bearer")
-		return &failure{http.StatusUnauthorized, "an Authorization header with the bearer token is required", "Unauthorized"}
 	}
+	w.Header().Set("WWW-Authenticate", "Bearer")
+	required := "an Authorization header with the bearer token is required"
+	if s.WebhookToken != "" {
+		required += "; for alerts, and nothing else, the webhook token will do: query parameter token or header X-Repush-Token"
+	}
+	return &failure{http.StatusUnauthorized, required, "Unauthorized"}
 }
 
 // isLocal tells a program of this machine from a web page in its browser. A
@@ -194,12 +212,13 @@ func (s *server) serveOutsider(w http.ResponseWriter, r *http.Request) {
 		wait = min(wait, functionTimeout(r, wait))
 	}
 	deadline := time.Now().Add(wait)
-	body, failed := readEvent(w, r)
+	body, failed := readEvent(w, r, s.WebhookToken != "")
 	if failed != nil {
 		writeJSON(w, failed.Status, failed.json())
 		return
 	}
-	answer, failed := s.call(r.Context(), Invocation{}, deadline, body)
+	_, alertOnly := s.letsIn(r)
+	answer, failed := s.call(r.Context(), Invocation{AlertOnly: alertOnly}, deadline, body)
 	status := http.StatusOK
 	switch {
 	case failed != nil:

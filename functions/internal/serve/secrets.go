@@ -23,7 +23,7 @@ func (c Credentials) Format(f fmt.State, _ rune) { io.WriteString(f, set(c != Cr
 // MarshalText returns "set" or "unset".
 func (c Credentials) MarshalText() ([]byte, error) { return []byte(set(c != Credentials{})), nil }
 
-// Token is the bearer token of outsiders. However printed or marshalled it says
+// Token is what an outsider has to bring. However printed or marshalled it says
 // only whether it is set.
 type Token string
 
@@ -32,8 +32,13 @@ type Token string
 // takes says nothing about the token, not even its length.
 func (t Token) Allows(authorization string) bool {
 	scheme, given, _ := strings.Cut(authorization, " ")
-	want, got := sha256.Sum256([]byte(t)), sha256.Sum256([]byte(strings.TrimSpace(given)))
-	return subtle.ConstantTimeCompare(want[:], got[:]) == 1 && strings.EqualFold(scheme, "Bearer") && t != ""
+	return t.Is(strings.TrimSpace(given)) && strings.EqualFold(scheme, "Bearer")
+}
+
+// Is reports whether this is the token, in such a time. Nothing is an unset one.
+func (t Token) Is(given string) bool {
+	want, got := sha256.Sum256([]byte(t)), sha256.Sum256([]byte(given))
+	return subtle.ConstantTimeCompare(want[:], got[:]) == 1 && t != ""
 }
 
 // Format prints "set" or "unset", whatever the verb.

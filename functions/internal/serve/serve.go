@@ -23,6 +23,9 @@ type Invocation struct {
 	// Platform is set for the platform's own call, which is trusted. Otherwise
 	// it was a plain HTTP request by an outsider that passed the token check.
 	Platform bool
+	// AlertOnly: it was one with the webhook token, which vouches for alerts and
+	// for nothing else.
+	AlertOnly bool
 }
 
 // Answer is what the function returns.
@@ -61,6 +64,10 @@ type Config struct {
 	// outsider gets in; elsewhere the server listens on loopback only and
 	// serves local programs, but not web pages, without one.
 	Token Token
+	// WebhookToken admits outsiders with alerts, in the query (token) or the
+	// header X-Repush-Token, and lets forms in, which is what some monitors send.
+	// Empty: neither.
+	WebhookToken Token
 	// Log takes what an operator should read: information when err is nil,
 	// else a problem. There are no secrets and no bodies in it.
 	Log func(message string, err error, fields map[string]any)

@@ -239,7 +239,7 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 		}
 	}
 	text, err := json.Marshal(map[string]any{"in": in, "token": config.Token, "none": Token("")})
-	if want := `{"in":{"ID":"id","Credentials":"set","Platform":false},"none":"unset","token":"set"}`; string(text) != want || err != nil {
+	if want := `{"in":{"ID":"id","Credentials":"set","Platform":false,"AlertOnly":false},"none":"unset","token":"set"}`; string(text) != want || err != nil {
 		t.Errorf("marshalled %s, %v, want %s", text, err, want)
 	}
 }

@@ -29,9 +29,9 @@ type Answer struct {
 
 // returnValue is the JSON of section 8 of the design. Deferred counts what is not
 // decided, delivered again or parked.
-type returnValue struct {
-	Results  []result `json:"results"`
-	Deferred int      `json:"deferred"`
+type returnValue[R any] struct {
+	Results  []R `json:"results"`
+	Deferred int `json:"deferred"`
 }
 
 // result has no outcome while the request is not decided, and for control
@@ -53,10 +53,37 @@ type result struct {
 // whole batch and gets it back when any request is deferred. A rejection is a
 // success, and what is parked is the ledger's.
 func (b Batch) Answer(results []pushing.Result) Answer {
+	return b.answer(results, func(settled []pushing.Result, deferred int) any {
+		value := returnValue[result]{Results: []result{}, Deferred: deferred}
+		for i, r := range settled {
+			value.Results = append(value.Results, resultOf(b.Deliveries[i], r))
+		}
+		return value
+	})
+}
+
+// PlanAnswer is [Batch.Answer] for functions/plan. What is returned for a single
+// delivery is its report, or why there is none; for several a list of these.
+func (b Batch) PlanAnswer(results []pushing.Result) Answer {
+	return b.answer(results, func(settled []pushing.Result, deferred int) any {
+		value := returnValue[json.RawMessage]{Results: []json.RawMessage{}, Deferred: deferred}
+		for _, r := range settled {
+			value.Results = append(value.Results, reportOf(r))
+		}
+		if len(value.Results) == 1 {
+			return value.Results[0]
+		}
+		return value
+	})
+}
+
+// answer settles the results before they become a return value.
+func (b Batch) answer(results []pushing.Result, returned func(settled []pushing.Result, deferred int) any) Answer {
 	var a Answer
-	value := returnValue{Results: []result{}}
+	var settled []pushing.Result
+	deferred := 0
 	var again []string // the items of what is deferred
-	for i, delivery := range b.Deliveries {
+	for i := range b.Deliveries {
 		r := pushing.Result{Code: pushing.Internal.String(), Message: "no result", Deferred: true}
 		if i < len(results) {
 			r = results[i]
@@ -64,7 +91,7 @@ func (b Batch) Answer(results []pushing.Result) Answer {
 		isDeferred := r.Deferred || r.Outcome == "" && r.Report == nil && !r.Parked
 		if isDeferred || r.Parked {
 			r.Outcome = ""
-			value.Deferred++
+			deferred++
 		}
 		if isDeferred {
 			a.RetryAfter = max(a.RetryAfter, r.RetryAfter)
@@ -73,19 +100,20 @@ func (b Batch) Answer(results []pushing.Result) Answer {
 				a.Reason = r.Code
 			}
 		}
-		value.Results = append(value.Results, resultOf(delivery, r))
+		settled = append(settled, r)
 	}
 	if len(again) > 0 {
 		a.Reason = fmt.Sprintf("%d of %d requests deferred, the first for %s", len(again), len(b.Deliveries), a.Reason)
 	}
+	value := encode(returned(settled, deferred))
 	switch {
 	case b.httpTrigger:
-		a.Body = b.httpResponse(string(encode(value)), len(again) > 0, a.RetryAfter)
+		a.Body = b.httpResponse(string(value), len(again) > 0, a.RetryAfter)
 	case slices.ContainsFunc(b.items, func(item string) bool { return item != "" }):
 		a.GiveBack = slices.Contains(again, "") // which cannot be named
 		a.Body = itemFailures(again)
 	default:
-		a.Body, a.GiveBack = encode(value), len(again) > 0
+		a.Body, a.GiveBack = value, len(again) > 0
 	}
 	return a
 }
@@ -101,6 +129,21 @@ func resultOf(delivery pushing.Delivery, r pushing.Result) result {
 		}
 	}
 	return element
+}
+
+// reportOf is the report of a result as JSON, or why there is none.
+func reportOf(r pushing.Result) json.RawMessage {
+	report, err := json.Marshal(r.Report)
+	if err != nil {
+		r.Code, r.Message = pushing.Internal.String(), "the report is no JSON"
+	} else if r.Report != nil {
+		return report
+	}
+	return encode(struct {
+		Requests int    `json:"requests"`
+		Code     string `json:"code,omitempty"`
+		Message  string `json:"message,omitempty"`
+	}{0, r.Code, r.Message})
 }
 
 // itemFailures names the messages SQS shall deliver again. The list must not be

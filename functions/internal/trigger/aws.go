@@ -1,7 +1,5 @@
 package trigger
 
-import "strings"
-
 // aws lists what AWS Lambda gets: records of SQS and SNS, what SNS puts into an
 // SQS message, and events of EventBridge, whose detail is our data or a whole
 // CloudEvent (source: aws-lambda-go events SQSEvent, SNSEvent,
@@ -28,13 +26,8 @@ func openSNS(o object, from origin) []parcel {
 	return message("", "TopicArn", "MessageId", "Timestamp", "Message")(o, from)
 }
 
-// openDetail refuses a detail-type of our own that is none for us. The type is
-// that of data alone.
+// openDetail takes the detail-type as the type of data alone.
 func openDetail(o object, from origin) []parcel {
 	from.eventType = o.text("detail-type")
-	parcels := message("", "source", "id", "time", "detail")(o, from)
-	if parcels[0].err == nil && strings.HasPrefix(from.eventType, "repush:") {
-		parcels[0].err = checkType("detail-type", from.eventType)
-	}
-	return parcels
+	return message("", "source", "id", "time", "detail")(o, from)
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/base64"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/ons-repush/ons-repush/events"
@@ -21,11 +20,22 @@ const (
 	maxLayers = 8
 )
 
-// Options are what decoding depends on.
+// Options are what decoding depends on. The functions must be safe for concurrent
+// use.
 type Options struct {
+	// Plan: functions/plan decodes, else functions/repush. Each refuses what only
+	// the other one takes.
+	Plan bool
 	// Allows checks the Authorization header of HTTP requests that arrive as
-	// events; nil allows nobody. It must be safe for concurrent use.
+	// events; nil allows nobody.
 	Allows func(authorization string) bool
+	// AllowsAlert checks the token for alerts of such a request, in its query
+	// (token) or header X-Repush-Token, in constant time; nil allows nobody. It is
+	// given "" where there is none.
+	AllowsAlert func(token string) bool
+	// AlertOnly: whoever sent this may send alerts and nothing else, as if by
+	// AllowsAlert.
+	AlertOnly bool
 }
 
 // Batch is what one invocation delivered.
@@ -44,11 +54,11 @@ type Batch struct {
 // becomes a rejected delivery, alone; a batch above the limit becomes one. The
 // errors are [*events.ValidationError] or [*Error]. Safe for concurrent use.
 func Decode(body []byte, o Options) Batch {
-	d := decoder{allows: o.Allows}
+	d := decoder{Options: o}
 	if len(body) > MaxBytes {
 		d.reject(body, origin{}, refused(CodeTooLarge, "larger than %d bytes: send smaller batches", MaxBytes))
 	} else {
-		d.payload(body, origin{single: true, direct: true})
+		d.payload(body, origin{single: true, direct: true, alertOnly: o.AlertOnly})
 	}
 	if d.full() {
 		d.batch.Deliveries, d.batch.items = nil, nil
@@ -61,16 +71,19 @@ func Decode(body []byte, o Options) Batch {
 }
 
 type decoder struct {
-	allows func(string) bool
-	batch  Batch
+	Options
+	batch Batch
 }
 
 // full reports that there are more events than allowed: nothing more is read.
 func (d *decoder) full() bool { return len(d.batch.Deliveries) > events.MaxBatch }
 
 func (d *decoder) add(raw []byte, from origin, delivery pushing.Delivery) {
-	delivery.Request = from.keyOf(raw)
 	code := codeOf(delivery.Err)
+	if from.alertOnly && !delivery.Alert && code != CodeUnreadable && code != CodeTooLarge {
+		code, delivery = CodeUnauthorized, pushing.Delivery{Err: errUnauthorized()}
+	}
+	delivery.Request = from.keyOf(raw)
 	delivery.Silent = isControl(from.eventType) || code == CodeLoop || code == CodeUnauthorized
 	if delivery.Time.IsZero() {
 		delivery.Time = from.time
@@ -102,9 +115,11 @@ func (d *decoder) payload(raw []byte, from origin) {
 			return
 		}
 		d.payload(text, from.deeper())
+	case isForm(raw):
+		d.form(raw, from)
 	default:
 		decoded, err := base64.StdEncoding.DecodeString(string(raw))
-		if err != nil || len(decoded) == 0 || !strings.ContainsRune(`{["`, rune(decoded[0])) {
+		if err != nil || len(decoded) == 0 || !strings.ContainsRune(`{["`, rune(decoded[0])) && !isForm(decoded) {
 			d.reject(raw, from, refused(CodeUnreadable, "neither JSON nor base64 of JSON"))
 			return
 		}
@@ -123,11 +138,7 @@ func (d *decoder) array(raw []byte, from origin) {
 		if d.full() {
 			return
 		}
-		each := from.deeper()
-		if each.key.ID != "" {
-			each.key.ID += "#" + strconv.Itoa(i)
-		}
-		d.payload(element, each)
+		d.payload(element, from.deeper().element(i))
 	}
 }
 
@@ -141,6 +152,10 @@ func (d *decoder) object(raw []byte, from origin) {
 		d.event(raw, o, from)
 	} else if e := envelopeWith(func(e envelope) bool { return o.hasAll(e.members) }); e != nil {
 		d.open(e, raw, o, from)
+	} else if m := monitorOf(o); m != nil {
+		d.alerts(m, raw, o, from)
+	} else if d.Plan && o.get("msgId") != nil {
+		d.reject(raw, from, d.misdirected("event", true))
 	} else if !events.LooksRequested(o) && !isControl(from.eventType) {
 		d.reject(raw, from, refused(CodeUnreadable, "neither an event nor the data of one nor a known envelope"))
 	} else if d.fits(raw, from) {
@@ -149,7 +164,7 @@ func (d *decoder) object(raw []byte, from origin) {
 }
 
 // data reads the data of an event of ours, whose bytes are raw; err says what is
-// wrong with its attributes. Data of no type is a request's.
+// wrong with its attributes. Data of no type is what the function is there for.
 func (d *decoder) data(raw, data []byte, err error, from origin, delivery pushing.Delivery) {
 	var dataErr error
 	switch from.eventType {
@@ -158,16 +173,25 @@ func (d *decoder) data(raw, data []byte, err error, from origin, delivery pushin
 		*delivery.Sweep, dataErr = events.DecodeSweep(data)
 	case events.TypeOperationRequested:
 		if !delivery.Human {
-			d.reject(raw, from, errNotTrusted())
+			d.reject(raw, from, errNotTrusted("operations"))
 			return
 		}
 		delivery.Operation = new(events.Operation)
 		*delivery.Operation, dataErr = events.DecodeOperation(data)
 	default:
-		delivery.Data, dataErr = events.DecodeRequested(data)
+		if !d.Plan {
+			delivery.Data, dataErr = events.DecodeRequested(data)
+			break
+		}
+		delivery.Plan = new(events.Plan)
+		*delivery.Plan, dataErr = events.DecodePlan(data)
+		if delivery.Plan.Again && !delivery.Human {
+			d.reject(raw, from, errNotTrusted(`"again"`))
+			return
+		}
 	}
 	if delivery.Err = join(err, dataErr); delivery.Err != nil {
-		delivery.Sweep, delivery.Operation = nil, nil
+		delivery.Sweep, delivery.Operation, delivery.Plan = nil, nil, nil
 	}
 	d.add(raw, from, delivery)
 }
@@ -198,7 +222,7 @@ func (d *decoder) event(raw []byte, o object, from origin) {
 		return
 	}
 	from.eventType = eventType
-	if err := checkType("type", eventType); eventType != "" && err != nil {
+	if err := d.checkType("type", eventType); eventType != "" && err != nil {
 		d.reject(raw, from, err)
 		return
 	}
@@ -225,15 +249,20 @@ func (d *decoder) open(e *envelope, raw []byte, o object, from origin) {
 		if p.body == nil {
 			p.body = raw
 		}
+		trusted := !p.outsider || d.Allows != nil && d.Allows(p.authorization)
+		p.from.direct = p.outsider
+		p.from.alertOnly = from.alertOnly || !trusted
+		if p.err == nil && strings.HasPrefix(p.from.eventType, "repush:") {
+			p.err = d.checkType("detail-type", p.from.eventType)
+		}
 		switch {
 		case d.full():
 			return
-		case p.outsider && (d.allows == nil || !d.allows(p.authorization)):
-			d.reject(p.body, p.from, refused(CodeUnauthorized, `no valid token: send "Authorization: Bearer <token>" with the value of REPUSH_HTTP_TOKEN`))
+		case !trusted && (d.AllowsAlert == nil || !slices.ContainsFunc(p.alertTokens, d.AllowsAlert)):
+			d.reject(p.body, p.from, errUnauthorized())
 		case p.err != nil:
 			d.reject(p.body, p.from, p.err)
 		default:
-			p.from.direct = p.outsider
 			d.payload(p.body, p.from)
 		}
 	}

@@ -36,9 +36,11 @@ type parcel struct {
 	body []byte // nil only with err
 	from origin
 	err  error // why the body is not to be read
-	// outsider: nobody but the sender vouches for it; it needs the token.
+	// outsider: nobody but the sender vouches for it; it needs the token, or to
+	// be an alert and bring one for alerts.
 	outsider      bool
 	authorization string
+	alertTokens   []string
 }
 
 // content takes a member as the body: the text of a string, or any other JSON

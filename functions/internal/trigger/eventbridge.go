@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/ons-repush/ons-repush/events"
+	"github.com/ons-repush/ons-repush/functions/internal/pushing"
 )
 
 // eventBridge lists the sources that put a message into the data of a
@@ -36,31 +37,16 @@ func openRocketMQ(o object, from origin) []parcel {
 }
 
 // openDeadLetter makes a request for the origin of a dead letter: pushing the
-// copy would hand the consumer a topic it never subscribed. The copy keeps the
-// UNIQ_KEY of its origin and has an offset id and times of its own, so storedAt
-// stays unknown (source: RocketMQ 4.9.8, baselines.md A4).
-//
-// A message that was retried keeps REAL_TOPIC from the delay queue, and that is
-// %RETRY%<group> (source: apache/rocketmq ScheduleMessageService.messageTimeUp
-// copies the properties): a name of such a copy is passed over for the next.
+// copy would hand the consumer a topic it never subscribed. Times are the copy's
+// own, so storedAt stays unknown.
 func openDeadLetter(group string, properties object, from origin) parcel {
 	instance := cmp.Or(properties.text("INSTANCE_ID"), instanceOf(from.subject))
-	offsetID := cmp.Or(properties.text("DLQ_ORIGIN_MESSAGE_ID"), properties.text("ORIGIN_MESSAGE_ID"))
-	r := events.Requested{
+	o := pushing.OriginOf(instance, properties.text)
+	body, err := json.Marshal(events.Requested{
 		InstanceID: instance, GroupID: strings.TrimPrefix(group, instance+"%"),
-		MsgID: cmp.Or(properties.text("UNIQ_KEY"), offsetID), Reason: "dead letter",
-	}
-	if offsetID != r.MsgID {
-		r.OffsetID = offsetID
-	}
-	for _, name := range []string{"RETRY_TOPIC", "REAL_TOPIC", "DLQ_ORIGIN_TOPIC"} { // the best last
-		topic := strings.TrimPrefix(properties.text(name), instance+"%")
-		if topic != "" && topic[0] != '%' {
-			r.Topic = topic
-		}
-	}
-	body, err := json.Marshal(r)
-	if r.Topic == "" || r.MsgID == "" {
+		Topic: o.Topic, MsgID: o.MsgID, OffsetID: o.OffsetID, Reason: "dead letter",
+	})
+	if o.Topic == "" || o.MsgID == "" {
 		err = refused(CodeNoOrigin, "no origin: the dead letter names no original topic or no message id; ask for the original message by its id")
 	}
 	return parcel{body: body, from: from.inside(), err: err}

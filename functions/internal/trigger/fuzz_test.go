@@ -11,6 +11,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/ons-repush/ons-repush/events"
 	"github.com/ons-repush/ons-repush/functions/internal/pushing"
@@ -31,7 +34,12 @@ func FuzzDecode(f *testing.F) {
 		}
 		f.Add(text)
 	}
+	for _, text := range alertTexts(f) {
+		f.Add([]byte(text))
+	}
+	f.Add([]byte(planEvent(f)))
 	f.Fuzz(func(t *testing.T, body []byte) {
+		checkPlan(t, body)
 		b := Decode(body, allowed)
 		if len(b.Deliveries) > events.MaxBatch {
 			t.Errorf("%d deliveries", len(b.Deliveries))
@@ -71,6 +79,40 @@ func FuzzDecode(f *testing.F) {
 			}
 		}
 	})
+}
+
+// checkPlan holds the same for functions/plan, and that who may send alerts only
+// gets nothing else in.
+func checkPlan(t *testing.T, body []byte) {
+	b, only := Decode(body, forPlan), forPlan
+	only.AlertOnly = true
+	restricted := Decode(body, only).Deliveries
+	for i, d := range b.Deliveries {
+		if !usable(d.Request.Source) || d.Request.ID == "" {
+			t.Errorf("Request = %q", d.Request)
+		}
+		outcomes := 0
+		for _, is := range []bool{d.Err != nil, d.Plan != nil, d.Sweep != nil, d.Nothing != ""} {
+			if is {
+				outcomes++
+			}
+		}
+		if outcomes != 1 || d.Operation != nil || d.Data != (events.Requested{}) {
+			t.Errorf("%+v", d)
+		}
+		if d.Plan != nil && (d.Plan.Validate() != nil || d.Plan.Again && (d.Alert || !d.Human || len(b.Deliveries) > 1)) {
+			t.Errorf("believed %+v", d.Plan)
+		}
+		if d.Alert && d.Human || utf8.RuneCountInString(d.Nothing) > maxReason {
+			t.Errorf("alert: %+v", d)
+		}
+		if r := restricted[i]; r.Request != d.Request || r.Human || r.Err == nil && !r.Alert || d.Alert && r.Err == nil && !cmp.Equal(r.Plan, d.Plan) {
+			t.Errorf("who may send alerts only gets in %+v, else %+v", r, d)
+		}
+	}
+	if a := b.PlanAnswer(nil); !json.Valid(a.Body) {
+		t.Errorf("Body = %s", a.Body)
+	}
 }
 
 func validate(d pushing.Delivery) error {

@@ -9,9 +9,9 @@ import (
 // anybody through. The v1 event of an HTTP trigger has the members
 // version, rawPath, headers, body, isBase64Encoded and requestContext (source:
 // FC "HTTP trigger event", fc-runtime-go-sdk events/http.go); AWS function URLs
-// and API Gateway share what is read here. The data of an EventBridge HTTPEvent
-// has headers, path, body, httpMethod and queryString, and the body is an object
-// when it was sent as JSON (source: EventBridge 413974).
+// and API Gateway share what is read here but the name of the query. The data of an
+// EventBridge HTTPEvent has headers, path, body, httpMethod and queryString, and
+// the body is an object when it was sent as JSON (source: EventBridge 413974).
 var httpRequests = []envelope{
 	{members: []string{"headers", "requestContext"}, open: openHTTP, httpTrigger: true},
 	{eventType: "eventbridge:Events:HTTPEvent", members: []string{"headers", "httpMethod"}, open: openHTTP},
@@ -21,6 +21,10 @@ func openHTTP(o object, from origin) []parcel {
 	p := content(o, "body", from.inside())
 	headers := o.object("headers")
 	p.outsider, p.authorization = true, header(headers, "Authorization")
+	p.alertTokens = []string{header(headers, "X-Repush-Token")}
+	for _, query := range []string{"queryParameters", "queryStringParameters", "queryString"} {
+		p.alertTokens = append(p.alertTokens, o.object(query).text("token"))
+	}
 	if p.err == nil && string(o.get("isBase64Encoded")) == "true" {
 		decoded, err := base64.StdEncoding.DecodeString(string(p.body))
 		if err != nil {

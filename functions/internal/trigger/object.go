@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -47,6 +48,19 @@ func (o object) text(name string) string {
 		return string(text)
 	case raw[0] == '-' || '0' <= raw[0] && raw[0] <= '9':
 		return string(raw)
+	}
+	return ""
+}
+
+// spelt is the text of the first member whose name is one of these, in their
+// order, but for case and underscores.
+func (o object) spelt(names ...string) string {
+	for _, name := range names {
+		for _, m := range o {
+			if strings.EqualFold(strings.ReplaceAll(m.Name, "_", ""), name) {
+				return o.text(m.Name)
+			}
+		}
 	}
 	return ""
 }

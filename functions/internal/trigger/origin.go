@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -37,6 +38,8 @@ type origin struct {
 	single bool
 	// direct: no platform put an envelope around it, or it brought the token.
 	direct bool
+	// alertOnly: somebody vouches for an alert, and for nothing else.
+	alertOnly bool
 	// written: inside a body, which is whatever its sender liked.
 	written bool
 }
@@ -51,6 +54,14 @@ func (f origin) inside() origin {
 // deeper is the origin of what an array, a string or base64 holds.
 func (f origin) deeper() origin {
 	f.layers++
+	return f
+}
+
+// element is the origin of one of several in what has a key.
+func (f origin) element(i int) origin {
+	if f.key.ID != "" {
+		f.key.ID += "#" + strconv.Itoa(i)
+	}
 	return f
 }
 

@@ -22,23 +22,36 @@ type member struct {
 	value any
 }
 
-// MarshalJSON writes the members in order.
-func (o object) MarshalJSON() ([]byte, error) {
-	var out bytes.Buffer
-	encoder := json.NewEncoder(&out)
-	encoder.SetEscapeHTML(false)
-	out.WriteByte('{')
-	for i, m := range o {
+// writeJSON writes a value with its members in order. It is no MarshalJSON: the
+// encoder reads what that returns again at every level.
+func writeJSON(out *bytes.Buffer, value any) {
+	comma := func(i int) {
 		if i > 0 {
 			out.WriteByte(',')
 		}
-		fmt.Fprintf(&out, "%q:", m.name)
-		if err := encoder.Encode(m.value); err != nil {
-			return nil, err
-		}
 	}
-	out.WriteByte('}')
-	return out.Bytes(), nil
+	switch v := value.(type) {
+	case object:
+		out.WriteByte('{')
+		for i, m := range v {
+			comma(i)
+			fmt.Fprintf(out, "%q:", m.name)
+			writeJSON(out, m.value)
+		}
+		out.WriteByte('}')
+	case []object:
+		out.WriteByte('[')
+		for i, o := range v {
+			comma(i)
+			writeJSON(out, o)
+		}
+		out.WriteByte(']')
+	default:
+		encoder := json.NewEncoder(out)
+		encoder.SetEscapeHTML(false)
+		encoder.Encode(v) // scalars and lists of strings always encode
+		out.Truncate(out.Len() - len("\n"))
+	}
 }
 
 // MarshalXML writes the members as elements; a list repeats its element.
@@ -68,9 +81,8 @@ type answer struct {
 func (a answer) encode(asJSON bool) []byte {
 	var out bytes.Buffer
 	if asJSON {
-		encoder := json.NewEncoder(&out)
-		encoder.SetEscapeHTML(false)
-		encoder.Encode(a.body) // what an object may hold always encodes
+		writeJSON(&out, a.body)
+		out.WriteByte('\n')
 	} else {
 		out.WriteString(xml.Header)
 		xml.NewEncoder(&out).EncodeElement(a.body, element(a.root))

@@ -16,6 +16,7 @@ type instance struct {
 	*Instance
 	groups   map[string]*group
 	messages map[string][]*message // by topic; dead letters under %DLQ%<group>
+	named    map[string][]*message // by topic, "/" and either id
 }
 
 type group struct {
@@ -37,18 +38,17 @@ type message struct {
 	topic, msgID, offsetID string
 	storedAt, until        time.Time // until: gone from then on
 	origin                 *message  // of a dead letter; nil for others
+	pending                []string  // groups whose offset has not passed it
 }
 
 func newInstance(d *Instance, start time.Time, retention time.Duration) *instance {
-	in := &instance{Instance: d, groups: map[string]*group{}, messages: map[string][]*message{}}
+	in := &instance{Instance: d, groups: map[string]*group{}, messages: map[string][]*message{}, named: map[string][]*message{}}
 	for i := range d.Messages {
 		block := &d.Messages[i]
-		for _, id := range block.MsgIDs {
-			at := block.StoredAt.From(start)
-			in.messages[block.Topic] = append(in.messages[block.Topic], &message{
-				Message: block, topic: block.Topic, msgID: id, storedAt: at, until: at.Add(cmp.Or(block.Retention, retention)),
-				offsetID: cmp.Or(block.OffsetID, offsetID(block.Topic, id)),
-			})
+		for j, id := range block.MsgIDs {
+			at := block.StoredAt.From(start).Add(time.Duration(j) * block.Every)
+			m := in.store(block, block.Topic, id, at, cmp.Or(block.Retention, retention))
+			m.pending = slices.Clone(block.PendingFor)
 		}
 	}
 	for i := range d.Groups {
@@ -61,9 +61,10 @@ func newInstance(d *Instance, start time.Time, retention time.Duration) *instanc
 		}
 		in.groups[g.GroupID] = g
 		for _, block := range g.DeadLetters {
-			for _, id := range block.MsgIDs {
+			for j, id := range block.MsgIDs {
+				origin := in.origin(block.Topic, id, start.Add(-retention))
 				for range max(block.Copies, 1) {
-					in.bury(g, in.origin(block.Topic, id), block.StoredAt.From(start), retention)
+					in.bury(g, origin, block.StoredAt.From(start).Add(time.Duration(j)*block.Every), retention)
 				}
 			}
 		}
@@ -71,22 +72,40 @@ func newInstance(d *Instance, start time.Time, retention time.Duration) *instanc
 	return in
 }
 
+// add puts a message where it is found.
+func (in *instance) add(m *message) {
+	in.messages[m.topic] = append(in.messages[m.topic], m)
+	for _, id := range []string{m.msgID, m.offsetID} {
+		in.named[m.topic+"/"+id] = append(in.named[m.topic+"/"+id], m)
+	}
+}
+
+// store adds a message of the block that shares the rest with others.
+func (in *instance) store(block *Message, topic, msgID string, at time.Time, retention time.Duration) *message {
+	m := &message{
+		Message: block, topic: topic, msgID: msgID, storedAt: at, until: at.Add(retention),
+		offsetID: cmp.Or(block.OffsetID, offsetID(topic, msgID)),
+	}
+	in.add(m)
+	return m
+}
+
 // origin is the message a dead letter was made of, or what is left to know of
-// it.
-func (in *instance) origin(topic, msgID string) *message {
-	for _, m := range in.messages[topic] {
+// it: that it was stored before since.
+func (in *instance) origin(topic, msgID string, since time.Time) *message {
+	for _, m := range in.named[topic+"/"+msgID] {
 		if m.msgID == msgID {
 			return m
 		}
 	}
-	return &message{Message: &Message{}, topic: topic, msgID: msgID, offsetID: offsetID(topic, msgID)}
+	return &message{Message: &Message{}, topic: topic, msgID: msgID, offsetID: offsetID(topic, msgID), storedAt: since}
 }
 
 // bury adds a dead letter: a copy with an offset id of its own and the origin's
 // unique key.
 func (in *instance) bury(g *group, origin *message, at time.Time, retention time.Duration) {
 	topic := "%DLQ%" + g.GroupID
-	in.messages[topic] = append(in.messages[topic], &message{
+	in.add(&message{
 		Message: origin.Message, topic: topic, msgID: origin.msgID, storedAt: at, until: at.Add(retention),
 		offsetID: offsetID(topic, fmt.Sprint(origin.msgID, len(in.messages[topic]))), origin: origin,
 	})
@@ -103,12 +122,23 @@ func offsetID(topic, name string) string {
 
 // find returns the newest message that either id names and that still exists.
 func (in *instance) find(topic, id string, now time.Time) *message {
-	for _, m := range slices.Backward(in.messages[topic]) {
-		if (m.msgID == id || m.offsetID == id) && now.Before(m.until) {
+	for _, m := range slices.Backward(in.named[topic+"/"+id]) {
+		if now.Before(m.until) {
 			return m
 		}
 	}
 	return nil
+}
+
+// born is when the producer made the message, or the origin of the dead letter:
+// the copy keeps it and has a store time of its own (source: apache/rocketmq
+// 8fc57f1, AbstractSendMessageProcessor.consumerSendMsgBack: setBornTimestamp;
+// CommitLog.asyncPutMessage: setStoreTimestamp).
+func (m *message) born() time.Time {
+	if m.origin != nil {
+		return m.origin.born()
+	}
+	return m.storedAt.Add(-2 * time.Millisecond)
 }
 
 // object is the message as the API shows it; the body is not shown. The
@@ -138,7 +168,7 @@ func (m *message) object(instanceID string) object {
 	return object{
 		{"MsgId", m.msgID}, {"OffsetId", m.offsetID}, {"Topic", m.topic}, {"InstanceId", instanceID},
 		{"BornHost", "192.0.2.7:4242"}, {"StoreHost", "192.0.2.1:10911"},
-		{"BornTimestamp", m.storedAt.UnixMilli() - 2}, {"StoreTimestamp", m.storedAt.UnixMilli()},
+		{"BornTimestamp", m.born().UnixMilli()}, {"StoreTimestamp", m.storedAt.UnixMilli()},
 		{"StoreSize", len(m.Body) + 200}, {"ReconsumeTimes", reconsumed},
 		{"BodyCRC", crc32.ChecksumIEEE([]byte(m.Body)) & 0x7fffffff},
 		{"PropertyList", object{{"MessageProperty", properties}}},

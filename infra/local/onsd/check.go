@@ -67,6 +67,7 @@ func (d *Data) check(p *problems) {
 	p.require(len(d.Instances) > 0, "instances", "at least one is required")
 	p.require(d.ThrottleStatus == 0 || d.ThrottleStatus >= 400 && d.ThrottleStatus < 600, "throttleStatus", "must be from 400 to 599")
 	p.require(min(d.Retention, d.Network.Delay, d.Network.Jitter) >= 0, "retention, network", "must not be negative")
+	p.require(d.Tasks.Pages >= 0 && d.Tasks.Lifetime >= 0, "tasks", "must not be negative")
 	unique := p.unique("credentials")
 	for _, c := range d.Credentials {
 		p.require(c.AccessKeyID != "" && c.AccessKeySecret != "", "credentials", "accessKeyId and accessKeySecret are required")
@@ -113,7 +114,7 @@ func (in Instance) check(p *problems) {
 		p.oneOf(at+" topic", m.Topic, in.Topics...)
 		p.msgIDs(at, m.MsgIDs)
 		p.require(m.OffsetID == "" || len(m.MsgIDs) == 1 && msgIDPattern.MatchString(m.OffsetID), at, "offsetId is for a single message, 32 or 56 hexadecimal digits")
-		p.require(m.Retention >= 0, at, "retention must not be negative")
+		p.require(m.Retention >= 0 && m.Every >= 0, at, "retention and every must not be negative")
 		for _, group := range m.PendingFor {
 			p.oneOf(at+" pendingFor", group, groups...)
 		}
@@ -137,12 +138,13 @@ func (g Group) check(p *problems, topics []string) {
 		p.require(c.ClientID != "" && len(c.ClientID) <= 255, at, "clientId must be 1 to 255 characters")
 		p.oneOf(at+" behaviour", c.Behaviour, "", "ok", "slow", "failing")
 		p.require(c.Behaviour != "slow" || c.Delay > 0, at, "a slow client needs a delay")
+		p.require(!c.Buries || c.Behaviour == "failing", at, "buries is for a failing client")
 		p.require(c.OfflineAfterPushes >= 0 && min(c.Delay, c.Jitter, c.OfflineAfter, c.OnlineAfter) >= 0, at, "nothing may be negative")
 	}
 	for i, dead := range g.DeadLetters {
 		at := fmt.Sprintf("%s deadLetters[%d]", where, i)
 		p.name(at+" topic", dead.Topic)
 		p.msgIDs(at, dead.MsgIDs)
-		p.require(dead.Copies >= 0 && dead.Copies <= 1000, at, "copies must be from 0 to 1000")
+		p.require(dead.Copies >= 0 && dead.Copies <= 1000 && dead.Every >= 0, at, "copies must be from 0 to 1000, every not negative")
 	}
 }

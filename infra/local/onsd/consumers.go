@@ -25,27 +25,34 @@ func (s *Server) connected(c *call) (object, *refusal) {
 	return object{{"Data", object{{"ConnectionList", connectionList(online)}, {"MessageModel", c.group.model()}}}}, nil
 }
 
-// lag says what the group has not consumed.
+// lag says what the group has not consumed. LastTimestamp is when the newest
+// message that it has consumed was made, DelayTime the age of the oldest that it
+// has not (source: alibabacloud-java-sdk OnsConsumerAccumulateResponseBody).
 func (s *Server) lag(c *call) object {
 	var total int
 	var oldest time.Duration
+	var newest int64
 	topics := []object{}
 	for _, topic := range c.group.topics {
 		var waiting int
 		var delay time.Duration
+		var consumed int64
 		for _, m := range c.in.messages[topic] {
-			if c.at.Before(m.until) && slices.Contains(m.PendingFor, c.group.GroupID) {
+			switch {
+			case !slices.Contains(m.pending, c.group.GroupID):
+				consumed = max(consumed, m.born().UnixMilli())
+			case c.at.Before(m.until):
 				waiting, delay = waiting+1, max(delay, c.at.Sub(m.storedAt))
 			}
 		}
-		total, oldest = total+waiting, max(oldest, delay)
+		total, oldest, newest = total+waiting, max(oldest, delay), max(newest, consumed)
 		topics = append(topics, object{
-			{"Topic", topic}, {"TotalDiff", waiting}, {"DelayTime", delay.Milliseconds()}, {"LastTimestamp", s.start.UnixMilli()},
+			{"Topic", topic}, {"TotalDiff", waiting}, {"DelayTime", delay.Milliseconds()}, {"LastTimestamp", consumed},
 		})
 	}
 	lag := object{
 		{"Online", len(s.online(c)) > 0}, {"TotalDiff", total}, {"DelayTime", oldest.Milliseconds()},
-		{"LastTimestamp", s.start.UnixMilli()}, {"ConsumeTps", 0.0},
+		{"LastTimestamp", newest}, {"ConsumeTps", 0.0},
 	}
 	if c.flag("Detail") {
 		lag = append(lag, member{"DetailInTopicList", object{{"DetailInTopicDo", topics}}})

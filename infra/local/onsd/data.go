@@ -22,6 +22,8 @@ type Data struct {
 	// ThrottleStatus is the HTTP status of Throttling.User, 400 to 599; 0
 	// means 400.
 	ThrottleStatus int `yaml:"throttleStatus"`
+	// Tasks bounds the lives of page queries.
+	Tasks TaskLife `yaml:"tasks"`
 	// Network delays every request before it is looked at.
 	Network Latency `yaml:"network"`
 	// Quotas by operation; "*" stands for every operation that is not named.
@@ -32,6 +34,13 @@ type Data struct {
 	// Scenario names the messages somebody would ask to be pushed, in order;
 	// the server takes no notice of it.
 	Scenario []Step `yaml:"scenario"`
+}
+
+// TaskLife is how long the task of a page query is known: for so many answered
+// pages, and for so long. 0 means without end.
+type TaskLife struct {
+	Pages    int           `yaml:"pages"`
+	Lifetime time.Duration `yaml:"lifetime"`
 }
 
 // Credential is one access key. All keys belong to one account.
@@ -94,9 +103,12 @@ type Client struct {
 	Online    *bool `yaml:"online"`
 	// OfflineAfterPushes takes the client away for good after so many
 	// deliveries.
-	OfflineAfterPushes int           `yaml:"offlineAfterPushes"`
-	OfflineAfter       time.Duration `yaml:"offlineAfter"`
-	OnlineAfter        time.Duration `yaml:"onlineAfter"`
+	OfflineAfterPushes int `yaml:"offlineAfterPushes"`
+	// Buries makes a failing client turn every push that reaches it into a
+	// stored message with the id that it saw, and a dead letter of that.
+	Buries       bool          `yaml:"buries"`
+	OfflineAfter time.Duration `yaml:"offlineAfter"`
+	OnlineAfter  time.Duration `yaml:"onlineAfter"`
 }
 
 // Message is a set of stored messages that differ in their ids only.
@@ -108,6 +120,8 @@ type Message struct {
 	// made from topic and unique key. The API finds messages by either id.
 	OffsetID string `yaml:"offsetId"`
 	StoredAt Moment `yaml:"storedAt"`
+	// Every is how much later each was stored than the one before it.
+	Every time.Duration `yaml:"every"`
 	// Retention overrides [Data].Retention.
 	Retention  time.Duration     `yaml:"retention"`
 	Keys       string            `yaml:"keys"`
@@ -125,6 +139,8 @@ type DeadLetter struct {
 	Topic    string   `yaml:"topic"`
 	MsgIDs   []string `yaml:"msgIds"`
 	StoredAt Moment   `yaml:"storedAt"`
+	// Every is how much later each was stored than the one before it.
+	Every time.Duration `yaml:"every"`
 	// Copies is how many entries each id has: one per time it failed; 0 means 1.
 	Copies int `yaml:"copies"`
 }

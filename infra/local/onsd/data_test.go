@@ -53,12 +53,16 @@ func TestLoadReportsProblems(t *testing.T) {
 		"pending for nobody":        {"pendingFor: [GID_demo]", "pendingFor: [GID]", `"GID" must be one of`},
 		"a dead letter from nowhere": {"- {topic: orders, msgIds: [C0000207109200000000000000000003], storedAt: 71h}",
 			"- {msgIds: [C0000207109200000000000000000003], storedAt: 71h}", `"" must be 2 to 64`},
-		"too many copies":      {"copies: 2", "copies: 1001", "copies must be from 0 to 1000"},
-		"a fault for nothing":  {"region:", "faults: [{api: OnsMessagePush}]\nregion:", "faults[0]: must do something or delay"},
-		"an aimless scenario":  {"region:", "scenario: [{msgIds: [C0000207109200000000000000000003]}]\nregion:", "instanceId, groupId and topic are required"},
-		"an empty scenario":    {"region:", "scenario: [{instanceId: a, groupId: b, topic: c}]\nregion:", "scenario[0]: msgIds must not be empty"},
-		"a client with no id":  {client, `{clientId: ""`, "clientId must be 1 to 255"},
-		"a group with no name": {group, "      - groupId: ''\n", "group : \"\" must be 2 to 64"},
+		"too many copies":                    {"copies: 2", "copies: 1001", "copies must be from 0 to 1000"},
+		"a task that ends before it begins":  {"region:", "tasks: {pages: -1}\nregion:", "tasks: must not be negative"},
+		"a listener that buries and is well": {"behaviour: failing", "buries: true", "buries is for a failing client"},
+		"messages against time":              {"storedAt: 73h", "storedAt: 73h, every: -1s", "retention and every must not be negative"},
+		"dead letters against time":          {"copies: 2", "copies: 2, every: -1s", "every not negative"},
+		"a fault for nothing":                {"region:", "faults: [{api: OnsMessagePush}]\nregion:", "faults[0]: must do something, delay or shift"},
+		"an aimless scenario":                {"region:", "scenario: [{msgIds: [C0000207109200000000000000000003]}]\nregion:", "instanceId, groupId and topic are required"},
+		"an empty scenario":                  {"region:", "scenario: [{instanceId: a, groupId: b, topic: c}]\nregion:", "scenario[0]: msgIds must not be empty"},
+		"a client with no id":                {client, `{clientId: ""`, "clientId must be 1 to 255"},
+		"a group with no name":               {group, "      - groupId: ''\n", "group : \"\" must be 2 to 64"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

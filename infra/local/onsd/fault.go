@@ -8,7 +8,10 @@ import (
 	"time"
 )
 
-const hugeAnswer = 8 << 20
+const (
+	hugeAnswer = 8 << 20
+	maxShift   = maxPages * maxPageSize
+)
 
 // Fault is scripted misbehaviour. It looks at calls that passed signature,
 // quota and permission and name things that exist.
@@ -26,6 +29,11 @@ type Fault struct {
 	// succeeded are matched, the consumer has got the message.
 	When  string        `yaml:"when"`
 	Delay time.Duration `yaml:"delay"`
+	// Shift is for page queries: before the page is made, the store changes and
+	// the task shows it. So many copies of the oldest entry come late, in front
+	// of it, and move all others on; below 0 so many of the oldest are deleted,
+	// and the others move up.
+	Shift int `yaml:"shift"`
 	// Do is what the caller gets: "" (a mere delay), "error", "cut" (the
 	// connection closes without an answer), "redirect" (307 to Location),
 	// "truncated" JSON, "contentType" (JSON called text/html) or "huge" (8 MiB
@@ -53,7 +61,9 @@ func (f *Fault) check(p *problems, where string) {
 	p.require(f.Nth >= 0 && f.Count >= -1, where, "nth must not be negative, count not less than -1")
 	p.oneOf(where+".when", f.When, "", "before", "after")
 	p.oneOf(where+".do", f.Do, "", "error", "cut", "redirect", "truncated", "contentType", "huge")
-	p.require(f.Delay >= 0 && (f.Do != "" || f.Delay > 0), where, "must do something or delay")
+	p.require(f.Delay >= 0 && (f.Do != "" || f.Delay > 0 || f.Shift != 0), where, "must do something, delay or shift")
+	p.require(f.Shift == 0 || strings.Contains(f.API, "PageQuery") && f.When != "after", where, "shift is for page queries, before they have their effect")
+	p.require(max(f.Shift, -f.Shift) <= maxShift, where, "shift must be from -%d to %[1]d", maxShift)
 	p.require((f.Do == "redirect") == (f.Location != ""), where, "location goes with do: redirect")
 	p.require((f.Do == "error") == (f.Error != FaultError{}), where, "error goes with do: error")
 	if f.Do == "error" {
@@ -87,6 +97,7 @@ func (s *Server) strike(ctx context.Context, c *call, when string) (first *Fault
 	for _, a := range s.faults {
 		if a.hits(c, when) {
 			delay += a.Delay
+			c.shift += a.Shift
 			if first == nil && a.Do != "" {
 				first = &a.Fault
 			}

@@ -184,15 +184,18 @@ func TestAddFaultChecks(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, nil)
 	for rule, f := range map[string]Fault{
-		"is no operation":                 {API: "OnsMagic", Do: "cut"},
-		"nth must not be negative":        {Nth: -1, Do: "cut"},
-		"must be one of":                  {Do: "explode"},
-		`"later" must be one of`:          {When: "later", Do: "cut"},
-		"must do something or delay":      {},
-		"location goes with do: redirect": {Do: "redirect"},
-		"error goes with do: error":       {Do: "cut", Error: FaultError{Status: 500}},
-		"status must be from 200 to 599":  {Do: "error", Error: FaultError{Code: "x"}},
-		`"yaml" must be one of`:           {Do: "error", Error: FaultError{Status: 500, Format: "yaml"}},
+		"is no operation":                   {API: "OnsMagic", Do: "cut"},
+		"nth must not be negative":          {Nth: -1, Do: "cut"},
+		"must be one of":                    {Do: "explode"},
+		`"later" must be one of`:            {When: "later", Do: "cut"},
+		"must do something, delay or shift": {},
+		"shift is for page queries":         {API: "OnsMessagePush", Shift: 1},
+		"before they have their effect":     {API: "OnsMessagePageQueryByTopic", Shift: 1, When: "after"},
+		"shift must be from -2500 to 2500":  {API: "OnsMessagePageQueryByTopic", Shift: -2501},
+		"location goes with do: redirect":   {Do: "redirect"},
+		"error goes with do: error":         {Do: "cut", Error: FaultError{Status: 500}},
+		"status must be from 200 to 599":    {Do: "error", Error: FaultError{Code: "x"}},
+		`"yaml" must be one of`:             {Do: "error", Error: FaultError{Status: 500, Format: "yaml"}},
 	} {
 		if err := s.AddFault(f); err == nil || !strings.Contains(err.Error(), rule) {
 			t.Errorf("%s: got %v", fmt.Sprintf("%+v", f), err)

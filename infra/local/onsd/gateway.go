@@ -40,6 +40,8 @@ type call struct {
 	group   *group
 	topic   string // of group's dead letters when the operation has no Topic
 	message *message
+	// shift is how far faults move the entries of the task.
+	shift int
 	// listener is how long the consumer takes; set by the operation.
 	listener time.Duration
 }

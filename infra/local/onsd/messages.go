@@ -2,7 +2,9 @@ package onsd
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -24,12 +26,32 @@ func (s *Server) push(c *call) (object, *refusal) {
 		return nil, notOnline()
 	}
 	c.listener = to.draw()
-	s.deliver(c, c.message, to)
+	id := s.deliver(c, c.message, to)
+	if to.Buries {
+		block := *c.message.Message
+		block.OffsetID = ""
+		c.in.bury(c.group, c.in.store(&block, c.topic, id, c.at, s.retention), c.at, s.retention)
+	}
 	return nil, nil
 }
 
 func (s *Server) get(c *call) (object, *refusal) {
 	return object{{"Data", c.message.object(c.in.InstanceID)}}, nil
+}
+
+// getByKey finds the messages that have the key among theirs, which spaces
+// separate (source: apache/rocketmq IndexService.buildIndex, KEY_SEPARATOR).
+func (s *Server) getByKey(c *call) (object, *refusal) {
+	list := []object{}
+	for _, m := range c.in.messages[c.topic] {
+		if c.at.Before(m.until) && slices.Contains(strings.Fields(m.Keys), c.params["Key"]) {
+			list = append(list, m.object(c.in.InstanceID))
+		}
+	}
+	if len(list) == 0 {
+		return nil, noMessage()
+	}
+	return object{{"Data", object{{"OnsRestMessageDo", list}}}}, nil
 }
 
 // trace says per group that subscribes whether its offset has passed the
@@ -44,7 +66,7 @@ func (s *Server) trace(c *call) (object, *refusal) {
 		track := "CONSUMED"
 		if len(g.online(c.at.Sub(s.start))) == 0 {
 			track = "NOT_ONLINE"
-		} else if slices.Contains(c.message.PendingFor, g.GroupID) {
+		} else if slices.Contains(c.message.pending, g.GroupID) {
 			track = "NOT_CONSUME_YET"
 		}
 		tracks = append(tracks, object{{"ConsumerGroup", g.GroupID}, {"TrackType", track}, {"InstanceId", c.in.InstanceID}})
@@ -52,13 +74,35 @@ func (s *Server) trace(c *call) (object, *refusal) {
 	return object{{"Data", object{{"MessageTrack", tracks}}}}, nil
 }
 
-// task is the frozen result of a page query.
+// task is the result of a page query, frozen but for faults.
 type task struct {
-	id    string
-	in    *instance
-	topic string
-	found []*message
-	size  int
+	id       string
+	in       *instance
+	topic    string
+	found    []*message
+	size     int
+	began    time.Time
+	answered int // pages
+}
+
+// known reports whether the task still exists.
+func (t *task) known(life TaskLife, now time.Time) bool {
+	return (life.Pages == 0 || t.answered < life.Pages) && (life.Lifetime == 0 || now.Sub(t.began) < life.Lifetime)
+}
+
+// shift changes the store and what the task shows of it; see [Fault].
+func (t *task) shift(by int, now time.Time) {
+	for ; by < 0 && len(t.found) > 0; by++ {
+		t.found[0].until = now
+		t.found = t.found[1:]
+	}
+	for ; by > 0 && len(t.found) > 0; by-- {
+		late := *t.found[0]
+		late.storedAt = late.storedAt.Add(-time.Millisecond)
+		late.offsetID = offsetID(t.topic, fmt.Sprint(late.offsetID, len(t.in.messages[t.topic])))
+		t.in.add(&late)
+		t.found = slices.Insert(t.found, 0, &late)
+	}
 }
 
 // page answers one page of a task, a new one when TaskId is not sent.
@@ -68,7 +112,7 @@ func (s *Server) page(c *call) (object, *refusal) {
 		return nil, refuse("BIZ_FIELD_CHECK_INVALID", "CurrentPage must be from 1 to %d.", maxPages)
 	}
 	at := slices.IndexFunc(s.tasks, func(t *task) bool {
-		return t.id == c.params["TaskId"] && t.in == c.in && t.topic == c.topic
+		return t.id == c.params["TaskId"] && t.in == c.in && t.topic == c.topic && t.known(s.data.Tasks, c.at)
 	})
 	if c.params["TaskId"] == "" {
 		if refused := s.addTask(c); refused != nil {
@@ -80,6 +124,8 @@ func (s *Server) page(c *call) (object, *refusal) {
 		return nil, refuse("BIZ_FIELD_CHECK_INVALID", "TaskId is not known.")
 	}
 	t := s.tasks[at]
+	t.answered++
+	t.shift(c.shift, c.at)
 	pages := slices.Collect(slices.Chunk(t.found, t.size))
 	pages = pages[:min(len(pages), maxPages)]
 	if number > len(pages) {
@@ -99,13 +145,13 @@ func (s *Server) page(c *call) (object, *refusal) {
 // is BIZ_NO_MESSAGE and makes no task.
 func (s *Server) addTask(c *call) *refusal {
 	size := cmp.Or(int(c.number("PageSize")), defaultPageSize)
-	begin, end := time.UnixMilli(c.number("BeginTime")), time.UnixMilli(c.number("EndTime"))
-	if size < minPageSize || size > maxPageSize || end.Before(begin) {
+	begin, end := c.number("BeginTime"), c.number("EndTime")
+	if size < minPageSize || size > maxPageSize || end < begin {
 		return refuse("BIZ_FIELD_CHECK_INVALID", "PageSize must be from %d to %d, BeginTime not after EndTime.", minPageSize, maxPageSize)
 	}
-	t := &task{id: requestID(), in: c.in, topic: c.topic, size: size}
+	t := &task{id: requestID(), in: c.in, topic: c.topic, size: size, began: c.at}
 	for _, m := range c.in.messages[c.topic] {
-		if c.at.Before(m.until) && !m.storedAt.Before(begin) && !m.storedAt.After(end) {
+		if at := m.storedAt.UnixMilli(); c.at.Before(m.until) && begin <= at && at <= end {
 			t.found = append(t.found, m)
 		}
 	}

@@ -87,11 +87,12 @@ func listen(t testing.TB, s *Server, secure bool) *Endpoint {
 	return e
 }
 
-// sdkClient is the vendor's own client. The caller sets Domain on requests.
+// sdkClient is the vendor's own client. The caller sets Domain on requests, so
+// it needs no endpoints: NewClientWithOptions fills them in without a lock.
 func sdkClient(t testing.TB) *ons.Client {
 	t.Helper()
-	c, err := ons.NewClientWithOptions("cn-hangzhou", sdk.NewConfig().WithScheme("HTTP"), credentials.NewAccessKeyCredential("demo-ak", secret))
-	if err != nil {
+	c := new(ons.Client)
+	if err := c.InitWithOptions("cn-hangzhou", sdk.NewConfig().WithScheme("HTTP"), credentials.NewAccessKeyCredential("demo-ak", secret)); err != nil {
 		t.Fatal(err)
 	}
 	return c

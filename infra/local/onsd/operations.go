@@ -34,6 +34,7 @@ var operations = map[string]operation{
 	"OnsConsumerAccumulate":           {strings.Fields("GroupId"), "mq:QueryConsumerAccumulate", tenPerSecond, (*Server).accumulated},
 	"OnsGroupSubDetail":               {strings.Fields("GroupId InstanceId"), "mq:QueryGroupSubDetail", sixHundredPerMin, (*Server).subscribed},
 	"OnsMessageGetByMsgId":            {strings.Fields("MsgId Topic"), "mq:QueryMessage", tenPerSecond, (*Server).get},
+	"OnsMessageGetByKey":              {strings.Fields("Key Topic"), "mq:QueryMessage", tenPerSecond, (*Server).getByKey},
 	"OnsMessagePageQueryByTopic":      {strings.Fields("Topic BeginTime EndTime CurrentPage"), "mq:QueryMessage", tenPerMin, (*Server).page},
 	"OnsMessageTrace":                 {strings.Fields("MsgId Topic"), "mq:QueryMessageTrace", tenPerSecond, (*Server).trace},
 	"OnsDLQMessageGetById":            {strings.Fields("GroupId MsgId"), "mq:QueryDLQMessage", sixHundredPerMin, (*Server).get},

@@ -93,10 +93,12 @@ func operationTests() map[string]struct {
 			r.InstanceId, r.GroupId, r.Detail = testInstance, testGroup, "true"
 			a, err := c.OnsConsumerAccumulate(r)
 			details := a.Data.DetailInTopicList.DetailInTopicDo
+			consumed := time.Since(time.UnixMilli(a.Data.LastTimestamp)).Round(time.Hour)
 			return []any{
 				a.Data.Online, a.Data.TotalDiff, time.Duration(a.Data.DelayTime) * time.Millisecond / time.Hour, len(details),
+				consumed, details[0].LastTimestamp == a.Data.LastTimestamp,
 			}, err
-		}, []any{true, int64(1), time.Duration(1), 1}},
+		}, []any{true, int64(1), time.Duration(1), 1, 2 * time.Hour, true}},
 		"subscriptions come from online clients": {func(c *ons.Client, host, format string) (any, error) {
 			r := ons.CreateOnsGroupSubDetailRequest()
 			prepare(r.RpcRequest, host, format)
@@ -120,12 +122,19 @@ func operationTests() map[string]struct {
 			a, err := c.OnsMessageGetByMsgId(r)
 			return a.Data.MsgId, err
 		}, pendingID},
+		"messages by a key": {func(c *ons.Client, host, format string) (any, error) {
+			r := ons.CreateOnsMessageGetByKeyRequest()
+			prepare(r.RpcRequest, host, format)
+			r.InstanceId, r.Topic, r.Key = testInstance, testTopic, "k1"
+			a, err := c.OnsMessageGetByKey(r)
+			return msgIDs(a.Data.OnsRestMessageDo), err
+		}, []string{goodID}},
 		"the messages of a topic, oldest first, expired ones gone": {func(c *ons.Client, host, format string) (any, error) {
 			r := ons.CreateOnsMessagePageQueryByTopicRequest()
 			prepare(r.RpcRequest, host, format)
 			r.InstanceId, r.Topic, r.BeginTime, r.EndTime, r.CurrentPage = testInstance, testTopic, millis(100*time.Hour), millis(0), "1"
 			a, err := c.OnsMessagePageQueryByTopic(r)
-			return []any{len(a.MsgFoundDo.TaskId), a.MsgFoundDo.MaxPageCount, a.MsgFoundDo.CurrentPage, msgIDs(a.MsgFoundDo)}, err
+			return []any{len(a.MsgFoundDo.TaskId), a.MsgFoundDo.MaxPageCount, a.MsgFoundDo.CurrentPage, msgIDs(a.MsgFoundDo.MsgFoundList.OnsRestMessageDo)}, err
 		}, []any{36, int64(1), int64(1), []string{goodID, pendingID}}},
 		"a trace is about offsets": {func(c *ons.Client, host, format string) (any, error) {
 			var tracks []ons.MessageTrack
@@ -162,7 +171,7 @@ func operationTests() map[string]struct {
 			prepare(r.RpcRequest, host, format)
 			r.InstanceId, r.GroupId, r.BeginTime, r.EndTime, r.CurrentPage, r.PageSize = testInstance, testGroup, millis(72*time.Hour), millis(0), "1", "5"
 			a, err := c.OnsDLQMessagePageQueryByGroupId(r)
-			return msgIDs(a.MsgFoundDo), err
+			return msgIDs(a.MsgFoundDo.MsgFoundList.OnsRestMessageDo), err
 		}, []string{expiredID, goodID, goodID}},
 		"a dead letter is sent again": {func(c *ons.Client, host, format string) (any, error) {
 			r := ons.CreateOnsDLQMessageResendByIdRequest()
@@ -174,8 +183,8 @@ func operationTests() map[string]struct {
 	}
 }
 
-func msgIDs(found ons.MsgFoundDo) (ids []string) {
-	for _, m := range found.MsgFoundList.OnsRestMessageDo {
+func msgIDs(found []ons.OnsRestMessageDo) (ids []string) {
+	for _, m := range found {
 		ids = append(ids, m.MsgId)
 	}
 	return ids
@@ -236,6 +245,8 @@ func TestRefusals(t *testing.T) {
 		"a client that is offline":           {map[string]string{"ClientId": "gone"}, "BIZ_CONSUMER_NOT_ONLINE"},
 		"connections of an offline group":    {map[string]string{"Action": "OnsConsumerGetConnection", "GroupId": "GID_off"}, "BIZ_CONSUMER_NOT_ONLINE"},
 		"no dead letter of that id":          {map[string]string{"Action": "OnsDLQMessageResendById", "MsgId": pendingID}, "BIZ_NO_MESSAGE"},
+		"no message with the key":            {map[string]string{"Action": "OnsMessageGetByKey", "Key": "k"}, "BIZ_NO_MESSAGE"},
+		"a search without a key":             {map[string]string{"Action": "OnsMessageGetByKey"}, "MissingKey"},
 		"page without an end":                {page(map[string]string{"EndTime": "-"}), "MissingEndTime"},
 		"page with a bent number":            {page(map[string]string{"BeginTime": "yesterday"}), "InvalidBeginTime"},
 		"page 0":                             {page(map[string]string{"CurrentPage": "0"}), "BIZ_FIELD_CHECK_INVALID"},
@@ -307,7 +318,7 @@ func TestPagesOfATask(t *testing.T) {
 					t.Fatalf("MaxPageCount %d, want %d", got, test.pages)
 				}
 				task = a.MsgFoundDo.TaskId
-				for _, id := range msgIDs(a.MsgFoundDo) {
+				for _, id := range msgIDs(a.MsgFoundDo.MsgFoundList.OnsRestMessageDo) {
 					seen[id] = true
 				}
 			}

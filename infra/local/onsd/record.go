@@ -79,15 +79,18 @@ func (s *Server) note(c *call, code string) {
 	calls.List = appendBounded(calls.List, Call{c.at, c.id, code})
 }
 
-// deliver counts a message that reaches a client. The caller holds s.mu.
-func (s *Server) deliver(c *call, m *message, to *client) {
+// deliver counts a message that reaches a client, and returns the id that the
+// client sees. The caller holds s.mu.
+func (s *Server) deliver(c *call, m *message, to *client) (newMsgID string) {
+	newMsgID = strings.ReplaceAll(requestID(), "-", "")
 	to.pushes++
 	s.deliveries.Total++
 	s.deliveries.ByMessage[m.msgID]++
 	s.deliveries.List = appendBounded(s.deliveries.List, Delivery{
 		At: s.now(), API: c.api, RequestID: c.id, InstanceID: c.in.InstanceID, Topic: m.topic, GroupID: c.group.GroupID,
-		ClientID: to.ClientID, MsgID: m.msgID, NewMsgID: strings.ReplaceAll(requestID(), "-", ""), Behaviour: cmp.Or(to.Behaviour, "ok"),
+		ClientID: to.ClientID, MsgID: m.msgID, NewMsgID: newMsgID, Behaviour: cmp.Or(to.Behaviour, "ok"),
 	})
+	return newMsgID
 }
 
 func appendBounded[T any](list []T, item T) []T {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	mathrand "math/rand/v2"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,10 +26,11 @@ type Options struct {
 
 // Server is the stand-in. Safe for concurrent use.
 type Server struct {
-	data    *Data
-	now     func() time.Time
-	start   time.Time
-	control *http.ServeMux
+	data      *Data
+	now       func() time.Time
+	start     time.Time
+	retention time.Duration
+	control   *http.ServeMux
 
 	connections atomic.Int64
 
@@ -54,7 +56,7 @@ func New(d *Data, o Options) (*Server, error) {
 		o.Now = time.Now
 	}
 	s := &Server{
-		data: d, now: o.Now, start: o.Now(), nonces: map[string]time.Time{},
+		data: d, now: o.Now, start: o.Now(), retention: cmp.Or(d.Retention, 72*time.Hour), nonces: map[string]time.Time{},
 		keys: map[string]Credential{}, instances: map[string]*instance{}, windows: map[string]*window{},
 		deliveries: Deliveries{ByMessage: map[string]int{}, List: []Delivery{}}, calls: map[string]*Calls{},
 	}
@@ -62,7 +64,7 @@ func New(d *Data, o Options) (*Server, error) {
 		s.keys[c.AccessKeyID] = c
 	}
 	for i := range d.Instances {
-		s.instances[d.Instances[i].InstanceID] = newInstance(&d.Instances[i], s.start, cmp.Or(d.Retention, 72*time.Hour))
+		s.instances[d.Instances[i].InstanceID] = newInstance(&d.Instances[i], s.start, s.retention)
 	}
 	for name, op := range operations {
 		s.windows[name] = &window{Quota: cmp.Or(d.Quotas[name], d.Quotas["*"], op.quota)}
@@ -146,13 +148,57 @@ func (l Latency) draw() time.Duration {
 func (s *Server) SetOnline(instanceID, groupID, clientID string, online bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if in := s.instances[instanceID]; in != nil && in.groups[groupID] != nil {
-		if cl := in.groups[groupID].client(clientID); cl != nil {
-			cl.forced = &online
-			return true
-		}
+	_, g := s.group(instanceID, groupID)
+	if cl := g.client(clientID); cl != nil {
+		cl.forced = &online
+		return true
 	}
 	return false
+}
+
+// group returns a group and its instance; one without clients if there is none.
+func (s *Server) group(instanceID, groupID string) (*instance, *group) {
+	if in := s.instances[instanceID]; in != nil && in.groups[groupID] != nil {
+		return in, in.groups[groupID]
+	}
+	return nil, &group{}
+}
+
+// Bury adds a dead letter of the group for each message, which need not exist any
+// more. It reports whether there are such an instance and group.
+func (s *Server) Bury(instanceID, groupID, topic string, msgIDs ...string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	in, g := s.group(instanceID, groupID)
+	for _, id := range msgIDs {
+		if in != nil {
+			in.bury(g, in.origin(topic, id, s.now().Add(-s.retention)), s.now(), s.retention)
+		}
+	}
+	return in != nil
+}
+
+// Consume moves the group's offset past the messages of the topic that these ids
+// name, or past all of them if there is none. It reports whether there are such
+// an instance and group.
+func (s *Server) Consume(instanceID, groupID, topic string, msgIDs ...string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	in, _ := s.group(instanceID, groupID)
+	if in == nil {
+		return false
+	}
+	messages := in.messages[topic]
+	if len(msgIDs) > 0 {
+		messages = nil
+	}
+	for _, id := range msgIDs {
+		messages = append(messages, in.named[topic+"/"+id]...)
+	}
+	for _, m := range messages {
+		m.pending = slices.DeleteFunc(m.pending, func(group string) bool { return group == groupID })
+	}
+	return true
 }
 
 // SetDenied replaces the operations that a key is denied; none grants all. It

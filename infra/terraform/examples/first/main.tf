@@ -30,6 +30,7 @@ module "repush" {
   allow          = [{ instance = local.instance, group = local.group, topic = local.topic }]
   contact_groups = [local.contact_group]
   package        = "${path.module}/../../../../.build/repush-linux-amd64.zip"
+  plan_package   = "${path.module}/../../../../.build/plan-linux-amd64.zip"
 }
 
 output "requests_bus" {

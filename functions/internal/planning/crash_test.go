@@ -1,0 +1,272 @@
+package planning_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ons-repush/ons-repush/events"
+	"github.com/ons-repush/ons-repush/functions/internal/planning"
+	"github.com/ons-repush/ons-repush/functions/internal/pushing"
+)
+
+// mortal counts the steps of a process that leave something behind, and ends it
+// before or after one of them: from then on nothing it does has an effect.
+type mortal struct {
+	mu    sync.Mutex
+	steps int
+	dies  int // at this step; 0: never
+	after bool
+	dead  bool
+}
+
+func (m *mortal) step(do func() error) error {
+	m.mu.Lock()
+	if m.dead {
+		m.mu.Unlock()
+		return errAway
+	}
+	m.steps++
+	m.dead = m.steps == m.dies
+	does := !m.dead || m.after
+	dead := m.dead
+	m.mu.Unlock()
+	err := errAway
+	if does {
+		err = do()
+	}
+	if dead {
+		err = errAway
+	}
+	return err
+}
+
+type mortalDocuments struct {
+	planning.Documents
+	*mortal
+}
+
+func (m mortalDocuments) Save(ctx context.Context, key string, version int64, doc []byte, keep, due time.Duration) (saved int64, err error) {
+	err = m.step(func() error {
+		saved, err = m.Documents.Save(ctx, key, version, doc, keep, due)
+		return err
+	})
+	return saved, err
+}
+
+type mortalEmitter struct {
+	pushing.Emitter
+	*mortal
+}
+
+func (m mortalEmitter) Send(ctx context.Context, batch ...events.Event) error {
+	return m.step(func() error { return m.Emitter.Send(ctx, batch...) })
+}
+
+// TestKilledAnywhere: whichever step a process dies before or after, and the
+// next one too, each request is sent, under one id, and the incident has one
+// manifest.
+func TestKilledAnywhere(t *testing.T) {
+	t.Parallel()
+	trial := func(t *testing.T, source events.Selection, deaths []int, after bool) (steps int) {
+		h := lagging(t, true)
+		for n := 20; n < 320; n++ {
+			h.bury(n, 20*time.Hour-time.Duration(n)*time.Second, time.Hour)
+		}
+		want := 300
+		if source == events.Unconsumed {
+			want = 3
+		}
+		ports := h.ports
+		for _, dies := range append(deaths, 0) {
+			m := &mortal{dies: dies, after: after}
+			h.ports = ports
+			h.ports.Documents = mortalDocuments{ports.Documents, m}
+			h.ports.Results, h.ports.Requests = mortalEmitter{ports.Results, m}, mortalEmitter{ports.Requests, m}
+			h.restart()
+			h.do(t, alarm(source)) // the platform delivers it again
+			steps = max(steps, m.steps)
+			time.Sleep(6 * time.Minute) // the lease of the one that died ends
+			h.bury(1000+dies, 20*time.Hour, time.Minute)
+		}
+		h.sweep(t)
+		seen := make(map[string]bool)
+		operations := make(map[string]bool)
+		for _, r := range h.requested.requests(t) { // one of each id
+			if seen[r.MsgID] {
+				t.Fatalf("deaths at %v (after: %t): %s is asked for under two ids", deaths, after, r.MsgID)
+			}
+			seen[r.MsgID], operations[r.OperationID] = true, true
+		}
+		plans := h.results.plans(t)
+		if len(seen) < want || len(operations) != 1 || len(plans) != 1 || plans[0].Count != len(seen) {
+			t.Fatalf("deaths at %v (after: %t): %d messages, %d operations, %d manifests", deaths, after, len(seen), len(operations), len(plans))
+		}
+		return steps
+	}
+	trials := 0
+	for _, source := range []events.Selection{events.DeadLetters, events.Unconsumed} {
+		for _, after := range []bool{false, true} {
+			steps := 1
+			for first := 1; first <= steps; first++ {
+				for _, second := range []int{0, 1, 2, 3, 5} {
+					synctest.Test(t, func(t *testing.T) {
+						deaths := []int{first}
+						if second > 0 {
+							deaths = append(deaths, second)
+						}
+						steps = max(steps, trial(t, source, deaths, after))
+						trials++
+					})
+				}
+			}
+			if steps < 5 {
+				t.Errorf("%s: only %d steps", source, steps)
+			}
+		}
+	}
+	t.Logf("%d trials", trials)
+}
+
+// TestTwoWorkers: two processes that get the alert at the same moment make one
+// manifest of it, and one request each.
+func TestTwoWorkers(t *testing.T) {
+	t.Parallel()
+	for range 20 {
+		h := newHouse(t)
+		for n := range 200 {
+			h.bury(n, 20*time.Hour, time.Hour)
+		}
+		var wg sync.WaitGroup
+		results := make([]pushing.Result, 4)
+		for i := range results {
+			s := planning.NewService(h.policy, h.ports)
+			wg.Go(func() { results[i] = s.Handle(t.Context(), "i", []pushing.Delivery{alarm(events.DeadLetters)})[0] })
+		}
+		wg.Wait()
+		plans := h.results.plans(t)
+		if len(plans) != 1 || len(h.requested.requests(t)) != 200 || h.requested.batches != 2 {
+			t.Fatalf("%d manifests, %d requests in %d batches: %+v", len(plans), len(h.requested.requests(t)), h.requested.batches, results)
+		}
+	}
+}
+
+// TestSlowWorker: one that wakes up after its lease finds that another has the
+// incident, and leaves it alone; the manifest of the first is used.
+func TestSlowWorker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t)
+		h.bury(1, 20*time.Hour, time.Hour)
+		slept := false
+		h.meddle = func(int, planning.Query, *planning.Page) error {
+			if slept {
+				return nil
+			}
+			slept = true
+			h.mu.Unlock()
+			time.Sleep(5 * time.Minute) // frozen
+			h.mu.Lock()
+			return nil
+		}
+		var slow pushing.Result
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			slow = h.Handle(ctx, "slow", []pushing.Delivery{alarm(events.DeadLetters)})[0]
+		}()
+		time.Sleep(2 * time.Minute)
+		h.bury(2, 20*time.Hour, time.Minute)
+		if got := h.report(t, alarm(events.DeadLetters)); got.Requests != 2 {
+			t.Errorf("the other worker: %+v", got)
+		}
+		<-done
+		if len(h.results.plans(t)) != 1 || len(h.requested.requests(t)) != 2 || slow.Outcome != "" {
+			t.Errorf("the slow one: %+v", slow)
+		}
+	})
+}
+
+// TestListenerThatFailsForEver: alerts every minute for three days, and every
+// push makes a dead letter of a new id. The budget holds in any 24 hours, and the
+// loop ends until a person plans.
+func TestListenerThatFailsForEver(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct{ dead, budget, limit int }{
+		"many":  {5_000, 1_000, 1_000},
+		"a few": {30, 1_000, 1_000},
+		"small": {500, 100, 40},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHouse(t, func(p *planning.Policy, _ *planning.Ports) { p.GroupBudget, p.Limit = test.budget, test.limit })
+			for n := range test.dead {
+				h.bury(n, time.Hour, time.Minute)
+			}
+			next, pushed := test.dead, 0
+			var times []time.Time // of every request
+			var plans int
+			push := func() { // the listener takes five minutes of retries to fail for good
+				h.requested.mu.Lock()
+				sent := slices.Clone(h.requested.sent[pushed:])
+				pushed = len(h.requested.sent)
+				h.requested.mu.Unlock()
+				for _, e := range sent {
+					r, _ := events.DecodeRequested(e.Data)
+					times = append(times, time.Now())
+					h.decide(t, number(r.MsgID), 1, events.Pushed)
+					h.bury(next, 0, 0)
+					next++
+				}
+				if len(sent) > 0 {
+					plans++
+				}
+			}
+			for range 3 * 24 * 60 {
+				h.do(t, alarm(events.DeadLetters))
+				push()
+				time.Sleep(time.Minute)
+			}
+			for i, at := range times {
+				within := 0
+				for _, other := range times[i:] {
+					if other.Sub(at) < 24*time.Hour {
+						within++
+					}
+				}
+				if within > test.budget {
+					t.Fatalf("%s: %d pushes within 24 hours", name, within)
+				}
+				if i > 0 && at.Equal(times[i-1]) {
+					continue
+				}
+			}
+			last := times[len(times)-1].Sub(times[0])
+			t.Logf("%s: %d pushes in %d plans, the last after %v", name, len(times), plans, last)
+			if plans == 0 || plans > 12 || last > 50*time.Hour {
+				t.Errorf("%s: the loop does not end", name)
+			}
+			if got := h.report(t, alarm(events.DeadLetters)); got.Requests != 0 {
+				t.Errorf("%s: %+v", name, got)
+			}
+			person := person("by hand", events.Plan{Source: events.DeadLetters})
+			if got := h.report(t, person); got.Requests == 0 {
+				t.Errorf("%s: a person cannot plan: %+v", name, got)
+			}
+			push()
+			time.Sleep(time.Hour)
+			if got := h.report(t, alarm(events.DeadLetters)); got.Requests == 0 {
+				t.Errorf("%s: a person planned, and alerts still cannot: %+v", name, got)
+			}
+		})
+	}
+}
+
+func number(id string) (n int) {
+	_, _ = fmt.Sscanf(id, "%X", &n)
+	return n
+}

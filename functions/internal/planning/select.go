@@ -1,0 +1,311 @@
+package planning
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ons-repush/ons-repush/events"
+	"github.com/ons-repush/ons-repush/functions/internal/pushing"
+)
+
+// scan is a selection under way, as it is kept from one invocation to the next.
+type scan struct {
+	CutOff time.Time
+	// Begun: the windows, or the names to look up, are known.
+	Begun   bool
+	Windows []window `json:",omitempty"`
+	// Left is how much the group has left of each topic, by its own account.
+	Left []Lag `json:",omitempty"`
+	// Found is what was read; Named counts the names that were looked up.
+	Found []Stored `json:",omitempty"`
+	Named int      `json:",omitempty"`
+	// Listed: the candidates are all there. Compared and Judged count those that
+	// were.
+	Listed     bool        `json:",omitempty"`
+	Candidates []candidate `json:",omitempty"`
+	Compared   int         `json:",omitempty"`
+	Judged     int         `json:",omitempty"`
+	// Out are the message ids that are left out, by reason.
+	Out        map[string][]string `json:",omitempty"`
+	Incomplete []string            `json:",omitempty"`
+	Calls      map[string]int      `json:",omitempty"`
+}
+
+// candidate is a message that may be pushed.
+type candidate struct {
+	events.Entry
+	// DiedAt is when its newest dead letter was stored; zero: it has none.
+	DiedAt time.Time `json:",omitzero"`
+	// Out: it was left out. Chosen: it was judged, and is in.
+	Out    bool `json:",omitempty"`
+	Chosen bool `json:",omitempty"`
+}
+
+// selection is the work on a scan. One goroutine owns it; count is for all.
+type selection struct {
+	scan
+	ports  Ports
+	policy Policy
+	plan   events.Plan
+	alert  bool
+	person bool
+	// save keeps the scan; the last time it did was savedAt.
+	save    func(ctx context.Context, s scan) error
+	savedAt time.Time
+	now     func() time.Time
+
+	mu sync.Mutex
+}
+
+// Reasons for which what was found is left out.
+const (
+	outNoOrigin    = "no origin: the dead letter does not say which message it is a copy of"
+	outNotAllowed  = "not allowed: instance, group and topic are not in REPUSH_ALLOW"
+	outExpired     = "origin expired: resend only"
+	outGone        = "no such message in this topic"
+	outOpen        = "asked for before and not decided yet"
+	outPushed      = "pushed before"
+	outUnknown     = "may have been pushed before (unknown)"
+	outMaxPushes   = "pushed as often as allowed (REPUSH_MAX_PUSHES)"
+	outConsumed    = "consumed"
+	outFiltered    = "consumed but filtered"
+	outNotFollowed = "the group does not subscribe"
+	outLimit       = "over the limit of one plan"
+	outBudget      = "over the budget of the group (REPUSH_GROUP_BUDGET)"
+)
+
+// checkpointEvery is how much work a crash costs.
+const checkpointEvery = 5 * time.Second
+
+// workers is how many messages are looked at at a time.
+const workers = 32
+
+// checkpoint keeps the scan, if it is time or must be. reading is the window in
+// the middle of which it is.
+func (s *selection) checkpoint(ctx context.Context, must bool, reading ...window) error {
+	if !must && s.now().Sub(s.savedAt) < checkpointEvery {
+		return nil
+	}
+	kept := s.scan
+	kept.Windows = slices.Concat(s.Windows, reading)
+	if len(reading) > 0 {
+		kept.Windows[len(kept.Windows)-1].Next++
+	}
+	s.savedAt = s.now()
+	return s.save(ctx, kept)
+}
+
+func (s *selection) count(op string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.Calls == nil {
+		s.Calls = make(map[string]int)
+	}
+	s.Calls[op]++
+}
+
+func (s *selection) leaveOut(reason, msgID string) {
+	if s.Out == nil {
+		s.Out = make(map[string][]string)
+	}
+	s.Out[reason] = append(s.Out[reason], strings.ToUpper(msgID))
+}
+
+// run goes on with the selection until enough candidates are chosen: it lists
+// them, compares them with the ledger of pushes, and judges what the broker knows
+// of each.
+func (s *selection) run(ctx context.Context) error {
+	list, judge := s.deadLetters, s.ifAlive
+	switch s.plan.Source {
+	case events.Unconsumed:
+		list, judge = s.unconsumed, s.ifUnconsumed
+	case events.ByIDs, events.ByKeys:
+		list, judge = s.named, func(context.Context, *candidate) (string, error) { return "", nil }
+	}
+	if !s.Listed {
+		if err := list(ctx); err != nil {
+			return err
+		}
+		s.Found, s.Listed = nil, true
+		s.sort()
+	}
+	if err := s.each(ctx, &s.Compared, len(s.Candidates), s.compare); err != nil {
+		return err
+	}
+	return s.each(ctx, &s.Judged, s.policy.limitOf(s.plan), func(ctx context.Context, c *candidate) (string, error) {
+		reason, err := judge(ctx, c)
+		c.Chosen = reason == "" && err == nil
+		return reason, err
+	})
+}
+
+// each looks at candidates, some at a time, from the done-th until all were
+// looked at or enough of them are chosen, and leaves those out for which look has
+// a reason.
+func (s *selection) each(ctx context.Context, done *int, enough int, look func(context.Context, *candidate) (reason string, err error)) error {
+	for *done < len(s.Candidates) {
+		missing := enough - s.chosen()
+		if missing <= 0 {
+			return nil
+		}
+		batch := s.Candidates[*done:min(len(s.Candidates), *done+min(workers, missing))]
+		reasons, errs := make([]string, len(batch)), make([]error, len(batch))
+		var wg sync.WaitGroup
+		for i := range batch {
+			if !batch[i].Out {
+				wg.Go(func() { reasons[i], errs[i] = look(ctx, &batch[i]) })
+			}
+		}
+		wg.Wait()
+		if err := firstOf(errs); err != nil {
+			return err
+		}
+		for i, reason := range reasons {
+			if reason != "" {
+				batch[i].Out = true
+				s.leaveOut(reason, batch[i].MsgID)
+			}
+		}
+		*done += len(batch)
+		if err := s.checkpoint(ctx, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *selection) chosen() (n int) {
+	for _, c := range s.Candidates[:s.Judged] {
+		if c.Chosen {
+			n++
+		}
+	}
+	return n
+}
+
+// deadLetters finds the origins of the group's dead letters. Whether they were
+// consumed is not asked: their offsets have passed in any case.
+func (s *selection) deadLetters(ctx context.Context) error {
+	if !s.Begun {
+		from, to := s.span()
+		s.Begun, s.Windows = true, []window{{From: from, To: to}}
+	}
+	if err := s.readWindows(ctx); err != nil {
+		return err
+	}
+	s.fold()
+	return nil
+}
+
+// ifAlive leaves out what its broker has deleted. An origin that looks so by when
+// it was made may have been delayed: messages count from their delivery (source:
+// DOC Limits).
+func (s *selection) ifAlive(ctx context.Context, c *candidate) (reason string, err error) {
+	if !s.isExpired(c.StoredAt) {
+		return "", nil
+	}
+	found, err := s.lookUp(ctx, OpByID, s.ports.Finder.ByID, c.Topic, c.MsgID)
+	switch {
+	case err != nil:
+		return "", err
+	case len(found) == 0 || s.isExpired(found[0].StoredAt):
+		return outExpired, nil
+	}
+	c.StoredAt = found[0].StoredAt
+	return "", nil
+}
+
+// isExpired reports whether what was stored then is gone; zero is not known.
+func (s *selection) isExpired(storedAt time.Time) bool {
+	return !storedAt.IsZero() && s.CutOff.Sub(storedAt) >= s.policy.MaxAge
+}
+
+// fold makes one candidate of all dead letters of one origin: each time it died
+// there is one more.
+func (s *selection) fold() {
+	at := make(map[string]int)
+	seen := make(map[string]bool)
+	for _, m := range s.Found {
+		if seen[m.copyKey()] {
+			continue
+		}
+		seen[m.copyKey()] = true
+		o := m.Origin
+		switch {
+		case o.Topic == "" || o.MsgID == "":
+			s.leaveOut(outNoOrigin, m.MsgID)
+			continue
+		case s.plan.Topic != "" && s.plan.Topic != o.Topic:
+			continue
+		}
+		key := o.Topic + "/" + strings.ToUpper(o.MsgID)
+		i, known := at[key]
+		if !known {
+			if !s.allows(o.Topic) {
+				s.leaveOut(outNotAllowed, o.MsgID)
+				continue
+			}
+			i = len(s.Candidates)
+			at[key] = i
+			// The copy keeps when its origin was made (see ons.Stored), which but for
+			// delayed messages is when it was stored.
+			s.Candidates = append(s.Candidates, candidate{Entry: events.Entry{
+				Topic: o.Topic, MsgID: strings.ToUpper(o.MsgID), OffsetID: o.OffsetID, StoredAt: m.BornAt, Generation: 1,
+			}})
+		}
+		c := &s.Candidates[i]
+		c.Copies++
+		if m.StoredAt.After(c.DiedAt) {
+			c.DiedAt = m.StoredAt
+		}
+	}
+}
+
+func (s *selection) allows(topic string) bool {
+	return s.policy.Allow.Allows(pushing.Message{InstanceID: s.plan.InstanceID, GroupID: s.plan.GroupID, Topic: topic})
+}
+
+// sort puts first what expires first; what has no known store time before all.
+func (s *selection) sort() {
+	slices.SortStableFunc(s.Candidates, func(a, b candidate) int {
+		if by := a.StoredAt.Compare(b.StoredAt); by != 0 {
+			return by
+		}
+		return strings.Compare(a.Topic+"/"+a.MsgID, b.Topic+"/"+b.MsgID)
+	})
+}
+
+// firstOf returns the first error.
+func firstOf(errs []error) error {
+	if at := slices.IndexFunc(errs, func(err error) bool { return err != nil }); at >= 0 {
+		return errs[at]
+	}
+	return nil
+}
+
+// lookUp finds messages by one name.
+func (s *selection) lookUp(ctx context.Context, op string, find func(ctx context.Context, instanceID, topic, name string) ([]Stored, error), topic, name string) (found []Stored, err error) {
+	err = s.call(ctx, op, func() error {
+		found, err = find(ctx, s.plan.InstanceID, topic, name)
+		return err
+	})
+	return found, err
+}
+
+// encode and decodeScan are the form in which a scan is kept.
+func (s scan) encode() []byte {
+	text, _ := json.Marshal(s) // times, texts and numbers: cannot fail
+	return text
+}
+
+func decodeScan(text []byte) (s scan, err error) {
+	if err := json.Unmarshal(text, &s); err != nil {
+		return s, errors.New("the selection that was kept cannot be read: it is begun anew")
+	}
+	return s, nil
+}

@@ -1,0 +1,258 @@
+package planning
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ons-repush/ons-repush/events"
+	"github.com/ons-repush/ons-repush/functions/internal/pushing"
+)
+
+// Policy is what the operator decided.
+type Policy struct {
+	Allow pushing.AllowList
+	// PushLag lets alerts about lag send requests.
+	PushLag bool
+	// Cooldown is how long after its end alerts still join an incident.
+	Cooldown time.Duration
+	// Limit bounds the messages of one plan; at least 1.
+	Limit int
+	// GroupBudget bounds what may be asked for in 24 h without a person, for each
+	// group.
+	GroupBudget int
+	// MaxPushes, MaxAge and QPS are those of the function that pushes.
+	MaxPushes int
+	MaxAge    time.Duration
+	QPS       float64
+}
+
+// Ports are what planning calls.
+type Ports struct {
+	Pager       Pager
+	Finder      Finder
+	Watcher     Watcher
+	Connections pushing.Connections
+	// Pacer is that of an operation's quota.
+	Pacer     func(operation string) pushing.Pacer
+	Histories Histories
+	// Work is the ledger's open work and its orders.
+	Work interface {
+		pushing.Backlog
+		Progress(ctx context.Context, operationID string) (pushing.Progress, error)
+	}
+	Documents Documents
+	// Results takes the plans' events, Requests the requests.
+	Results, Requests pushing.Emitter
+}
+
+// Codes of results, beside those of the API.
+const (
+	CodeDone       = "Done"
+	CodeNothing    = "NothingToDo"
+	CodeJoined     = "Joined"
+	CodeBudget     = "BudgetSpent"
+	CodeHalted     = "Halted"
+	CodeLag        = "LagManifest"
+	CodeNotAllowed = "NotAllowed"
+	CodeInvalid    = "Invalid"
+	CodeNoClient   = "NoClientOnline"
+	CodeGoesOn     = "GoesOn"
+	CodeInProgress = "InProgress"
+	CodeState      = "StateUnavailable"
+	CodeSink       = "NotDelivered"
+	CodeExpired    = "Expired"
+)
+
+// Report is the function's return value for one delivery.
+type Report struct {
+	OperationID string          `json:"operationId,omitempty"`
+	IncidentID  string          `json:"incidentId,omitempty"`
+	Manifest    *ManifestReport `json:"manifest,omitempty"`
+	// Requests counts those that were sent so far.
+	Requests int    `json:"requests"`
+	Code     string `json:"code,omitempty"`
+	Message  string `json:"message,omitempty"`
+}
+
+// Line is what the log says of one delivery, or of an incident that a sweep went
+// on with.
+type Line struct {
+	InvocationID string
+	Request      pushing.RequestKey
+	Plan         events.Plan
+	Report       Report
+	Outcome      events.Outcome
+	Parked       bool
+	Deferred     bool
+	// Err is the error behind it, redacted; nil when there was none.
+	Err error
+}
+
+// Service plans. Make one with [NewService]. Safe for concurrent use.
+type Service struct {
+	policy Policy
+	ports  Ports
+	docs   Documents
+
+	// Log is told of every delivery. Set before use; safe for concurrent use.
+	Log func(Line)
+	// Draining ends when the process is about to stop; nil means never. Set
+	// before use.
+	Draining context.Context
+	// Now is the clock. Set before use.
+	Now func() time.Time
+}
+
+// NewService returns a service over its ports.
+func NewService(p Policy, ports Ports) *Service {
+	return &Service{policy: p, ports: ports, docs: ports.Documents, Log: func(Line) {}, Now: time.Now}
+}
+
+// Handle plans for the deliveries of one invocation, one after the other, because
+// they share the quotas, and returns one result each. What does not fit into
+// ctx's deadline goes on with the sweep, or is deferred where the documents do not
+// outlive the process. A result's Report is a [Report], or a [Swept].
+func (s *Service) Handle(ctx context.Context, invocationID string, deliveries []pushing.Delivery) []pushing.Result {
+	ctx, cancel := s.untilStop(ctx)
+	defer cancel()
+	results := make([]pushing.Result, len(deliveries))
+	for i, d := range deliveries {
+		results[i] = s.handle(ctx, invocationID, d)
+		results[i].EventID = d.Request.ID
+	}
+	return results
+}
+
+// reserve is kept of every invocation to keep what was found.
+const reserve = 2 * time.Second
+
+// untilStop ends the context when no call may be begun any more.
+func (s *Service) untilStop(ctx context.Context) (context.Context, context.CancelFunc) {
+	cancelTime := context.CancelFunc(func() {})
+	if deadline, limited := ctx.Deadline(); limited {
+		ctx, cancelTime = context.WithDeadline(ctx, deadline.Add(-min(reserve, deadline.Sub(s.Now())/4)))
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	stop := func() bool { return true }
+	if s.Draining != nil {
+		stop = context.AfterFunc(s.Draining, cancel)
+	}
+	return ctx, func() { stop(); cancel(); cancelTime() }
+}
+
+func (s *Service) handle(ctx context.Context, invocationID string, d pushing.Delivery) (result pushing.Result) {
+	line := Line{InvocationID: invocationID, Request: d.Request}
+	if d.Plan != nil {
+		line.Plan = *d.Plan
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			line.Err = fmt.Errorf("panic: %v", p)
+			result = pushing.Result{Code: pushing.Internal.String(), Message: "an unexpected error in ons-repush; the event is given back", Deferred: true}
+		}
+		report, isPlan := result.Report.(Report)
+		if !isPlan {
+			report = Report{Code: result.Code, Message: result.Message}
+		}
+		line.Report, line.Outcome, line.Parked, line.Deferred = report, result.Outcome, result.Parked, result.Deferred
+		s.Log(line)
+	}()
+	switch {
+	case d.Err != nil:
+		return s.refuse(ctx, d, rejection(d.Err))
+	case d.Sweep != nil:
+		return s.sweep(ctx, invocationID, *d.Sweep)
+	case d.Nothing != "":
+		return answer(Report{Code: CodeNothing, Message: d.Nothing})
+	case d.Plan == nil:
+		return s.refuse(ctx, d, Report{Code: CodeInvalid, Message: "not a plan"})
+	case !s.policy.Allow.AllowsGroup(d.Plan.InstanceID, d.Plan.GroupID, d.Plan.Topic):
+		return s.refuse(ctx, d, Report{Code: CodeNotAllowed, Message: fmt.Sprintf("this group is not on the allow-list: to allow it, add %s/%s/TOPIC to REPUSH_ALLOW", d.Plan.InstanceID, d.Plan.GroupID)})
+	}
+	var err error
+	result, err = s.plan(ctx, d)
+	line.Err = err
+	return result
+}
+
+// answer is the result of what is done with.
+func answer(r Report) pushing.Result {
+	return pushing.Result{Code: r.Code, Message: r.Message, Report: r}
+}
+
+func rejection(cause error) Report {
+	r := Report{Code: CodeInvalid, Message: cause.Error()}
+	var coded interface{ Code() string }
+	if errors.As(cause, &coded) {
+		r.Code = coded.Code()
+	}
+	return r
+}
+
+// refuse answers what cannot be right, by an event, too, where somebody asked for
+// a plan: an alert has nobody who waits for one.
+func (s *Service) refuse(ctx context.Context, d pushing.Delivery, r Report) pushing.Result {
+	result := answer(r)
+	result.Outcome = events.Rejected
+	if d.Silent || d.Alert {
+		return result
+	}
+	p := events.Planned{Code: r.Code, Message: r.Message, CutOff: s.Now().UTC(), Part: 1, Parts: 1}
+	if d.Plan != nil {
+		p.InstanceID, p.GroupID, p.Topic, p.Source = d.Plan.InstanceID, d.Plan.GroupID, d.Plan.Topic, d.Plan.Source
+		p.Reason, p.RequestedBy, p.DryRun = d.Plan.Reason, d.Plan.RequestedBy, d.Plan.DryRun
+	}
+	p.IncidentID = hash("incident", keyOf(pushing.Delivery{Request: d.Request}))
+	if err := s.emit(ctx, p); err != nil {
+		return pushing.Result{Code: CodeSink, Message: "the plan was refused, and the result event could not be delivered: " + err.Error(), Deferred: true}
+	}
+	return result
+}
+
+// emit sends a manifest, in as many parts as it needs.
+func (s *Service) emit(ctx context.Context, p events.Planned) error {
+	var batch []events.Event
+	for _, part := range events.Parts(p) {
+		event, err := events.NewPlanned(part, part.IncidentID, s.Now())
+		if err != nil {
+			return err
+		}
+		batch = append(batch, event)
+	}
+	return s.ports.Results.Send(ctx, batch...)
+}
+
+// keep is how long documents outlive their last change: longer than any message,
+// cooldown and budget.
+func (s *Service) keep() time.Duration { return s.policy.MaxAge + 2*haltTime }
+
+// update changes the document of a group; change may be called more than once.
+func (s *Service) update(ctx context.Context, key string, change func(*group) error) error {
+	for {
+		text, version, err := s.docs.Load(ctx, key)
+		if err != nil {
+			return err
+		}
+		g := new(group)
+		if text != nil && json.Unmarshal(text, g) != nil {
+			return &pushing.Error{Kind: pushing.Internal, Op: "plan", Err: fmt.Errorf("what is kept under %s cannot be read: restore it, or delete it, which forgets the group's incidents and budget", key)}
+		}
+		now := s.Now()
+		if err := change(g); err != nil {
+			return err
+		}
+		g.forget(s.policy.Cooldown, s.keep(), now)
+		if text, err = json.Marshal(g); err != nil {
+			return err
+		}
+		if _, err = s.docs.Save(ctx, key, version, text, s.keep(), g.due(now)); !errors.Is(err, ErrConflict) {
+			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}

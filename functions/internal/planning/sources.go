@@ -1,0 +1,228 @@
+package planning
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ons-repush/ons-repush/events"
+	"github.com/ons-repush/ons-repush/functions/internal/pushing"
+)
+
+// unconsumed finds what the group's offsets have not passed yet: how much is left
+// of each topic gives the windows, pages list what is in them, and the trace
+// decides message by message.
+func (s *selection) unconsumed(ctx context.Context) error {
+	if !s.Begun {
+		if err := s.windowsOfLag(ctx); err != nil {
+			return err
+		}
+	}
+	if err := s.readWindows(ctx); err != nil {
+		return err
+	}
+	s.list()
+	return nil
+}
+
+// ifUnconsumed leaves out what the group has consumed.
+func (s *selection) ifUnconsumed(ctx context.Context, c *candidate) (reason string, err error) {
+	return s.trace(ctx, c.Topic, c.MsgID)
+}
+
+// lagMargin is how much earlier than what was consumed last is looked: messages
+// of other queues may be behind, and clocks differ.
+const lagMargin = 10 * time.Minute
+
+func (s *selection) windowsOfLag(ctx context.Context) error {
+	err := s.call(ctx, OpLag, func() (err error) {
+		s.Left, err = s.ports.Watcher.Lag(ctx, s.plan.InstanceID, s.plan.GroupID)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, lag := range s.Left {
+		from, to := s.span()
+		if at := lag.Consumed.Add(-lagMargin); !lag.Consumed.IsZero() && s.plan.From.IsZero() && at.After(from) {
+			from = at
+		}
+		switch {
+		case s.plan.Topic != "" && s.plan.Topic != lag.Topic:
+		case !s.allows(lag.Topic):
+			s.incomplete("%d messages of topic %s are left: it is not in REPUSH_ALLOW", lag.Messages, lag.Topic)
+		default:
+			s.Windows = append(s.Windows, window{Topic: lag.Topic, From: from, To: to})
+		}
+	}
+	s.Begun = true
+	return nil
+}
+
+// list makes a candidate of every message that was read, and compares their
+// number with what the group says it has left.
+func (s *selection) list() {
+	seen := make(map[string]bool)
+	byTopic := make(map[string]int64)
+	for _, m := range s.Found {
+		key := m.Topic + "/" + strings.ToUpper(m.MsgID)
+		if seen[key] {
+			continue
+		}
+		seen[key] = true
+		byTopic[m.Topic]++
+		s.Candidates = append(s.Candidates, entryOf(m))
+	}
+	for _, lag := range s.Left {
+		isMeant := s.allows(lag.Topic) && (s.plan.Topic == "" || s.plan.Topic == lag.Topic)
+		if isMeant && s.plan.From.IsZero() && s.plan.To.IsZero() && byTopic[lag.Topic] < lag.Messages {
+			s.incomplete("the group has %d messages of topic %s left, and %d were found", lag.Messages, lag.Topic, byTopic[lag.Topic])
+		}
+	}
+}
+
+// entryOf is a candidate that is no dead letter.
+func entryOf(m Stored) candidate {
+	c := candidate{Entry: events.Entry{Topic: m.Topic, MsgID: strings.ToUpper(m.MsgID), StoredAt: m.StoredAt, Generation: 1}}
+	if !strings.EqualFold(m.OffsetID, m.MsgID) {
+		c.OffsetID = m.OffsetID
+	}
+	return c
+}
+
+// trace says why a message is to be left out; empty: the group has not consumed
+// it, as far as is known.
+func (s *selection) trace(ctx context.Context, topic, msgID string) (reason string, err error) {
+	var tracks map[string]string
+	err = s.call(ctx, OpTrace, func() error {
+		tracks, err = s.ports.Watcher.Trace(ctx, s.plan.InstanceID, topic, msgID)
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	track, follows := tracks[s.plan.GroupID]
+	switch {
+	case !follows && len(tracks) > 0:
+		return outNotFollowed, nil
+	case track == "CONSUMED":
+		return outConsumed, nil
+	case track == "CONSUMED_BUT_FILTERED":
+		return outFiltered, nil
+	}
+	return "", nil
+}
+
+// named looks up what a person named.
+func (s *selection) named(ctx context.Context) error {
+	names, op, find := s.plan.IDs, OpByID, s.ports.Finder.ByID
+	if s.plan.Source == events.ByKeys {
+		names, op, find = s.plan.Keys, OpByKey, s.ports.Finder.ByKey
+	}
+	for s.Named < len(names) {
+		batch := names[s.Named:min(len(names), s.Named+workers)]
+		found, errs := make([][]Stored, len(batch)), make([]error, len(batch))
+		var wg sync.WaitGroup
+		for i, name := range batch {
+			wg.Go(func() { found[i], errs[i] = s.lookUp(ctx, op, find, s.plan.Topic, name) })
+		}
+		wg.Wait()
+		if err := firstOf(errs); err != nil {
+			return err
+		}
+		s.Named += len(batch)
+		for i, messages := range found {
+			if len(messages) == 0 {
+				s.missing(batch[i])
+			}
+			for _, m := range messages {
+				s.add(m)
+			}
+		}
+		if err := s.checkpoint(ctx, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// missing notes a name under which there is nothing. Keys are not message ids,
+// and cannot stand where those do.
+func (s *selection) missing(name string) {
+	if s.plan.Source == events.ByIDs {
+		s.leaveOut(outGone, name)
+		return
+	}
+	s.incomplete("no message of topic %s has the key %q", s.plan.Topic, name)
+}
+
+// add takes a message that a person named, once.
+func (s *selection) add(m Stored) {
+	c := entryOf(m)
+	c.Topic = s.plan.Topic
+	for _, other := range s.Candidates {
+		if other.MsgID == c.MsgID {
+			return
+		}
+	}
+	switch {
+	case !s.allows(c.Topic):
+		s.leaveOut(outNotAllowed, c.MsgID)
+	case s.isExpired(c.StoredAt):
+		s.leaveOut(outExpired, c.MsgID)
+	default:
+		s.Candidates = append(s.Candidates, c)
+	}
+}
+
+// compare leaves out what the ledger of pushes knows already, and finds the
+// generation of what it does not.
+func (s *selection) compare(ctx context.Context, c *candidate) (reason string, err error) {
+	m := s.message(c.Entry)
+	if !isNameable(m, c.OffsetID) {
+		return outNoOrigin, nil
+	}
+	h, err := s.ports.Histories.History(ctx, m)
+	if err != nil {
+		return "", err
+	}
+	c.Generation, reason = next(h, c.DiedAt, s.plan.Again && s.person, s.policy.MaxPushes)
+	return reason, nil
+}
+
+// isNameable reports whether a request can name the message: what a broker says of
+// itself need not keep our rules, and one such message must not spoil the rest.
+func isNameable(m pushing.Message, offsetID string) bool {
+	return events.Requested{
+		InstanceID: m.InstanceID, Topic: m.Topic, GroupID: m.GroupID, MsgID: m.MsgID, OffsetID: offsetID, Reason: "plan",
+	}.Validate() == nil
+}
+
+func (s *selection) message(e events.Entry) pushing.Message {
+	return pushing.Message{InstanceID: s.plan.InstanceID, GroupID: s.plan.GroupID, Topic: e.Topic, MsgID: e.MsgID}
+}
+
+// next is the generation in which a message may be pushed, or why it may not.
+// diedAt is when it became a dead letter last; a person may want it again.
+func next(h pushing.History, diedAt time.Time, again bool, maxPushes int) (generation int, reason string) {
+	generation = 1
+	var last pushing.Past
+	for _, past := range h.Requests {
+		if past.Outcome == "" {
+			return 0, outOpen
+		}
+		if past.Outcome.Closes() && past.Generation >= generation {
+			generation, last = past.Generation+1, past
+		}
+	}
+	switch {
+	case h.Pushes >= maxPushes:
+		return 0, outMaxPushes
+	case last.Outcome == "" || again || diedAt.After(last.DecidedAt):
+		return generation, ""
+	case last.Outcome == events.Unknown:
+		return 0, outUnknown
+	}
+	return 0, outPushed
+}

@@ -1,0 +1,79 @@
+package planning
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/ons-repush/ons-repush/events"
+	"github.com/ons-repush/ons-repush/functions/internal/pushing"
+)
+
+// Swept is the report of a sweep.
+type Swept struct {
+	// Taken counts the incidents that the sweep went on with, Closed those of
+	// them that are done, Open the groups with incidents that are not.
+	Taken  int `json:"taken"`
+	Closed int `json:"closed"`
+	Open   int `json:"open"`
+	// Problems are why some did not get on.
+	Problems []string `json:"problems,omitempty"`
+}
+
+// sweep goes on with the incidents that are due, as far as time allows.
+func (s *Service) sweep(ctx context.Context, invocationID string, want events.Sweep) pushing.Result {
+	var report Swept
+	const groups = 100
+	keys, _, err := s.docs.Due(ctx, groups)
+	if err != nil {
+		return s.stateDown(err)
+	}
+	for _, key := range keys {
+		for ctx.Err() == nil && (want.Limit == 0 || report.Taken < want.Limit) {
+			w := s.newWork(ctx, key)
+			taken, err := w.next(ctx)
+			if err != nil {
+				report.Problems = append(report.Problems, err.Error())
+			}
+			if !taken || err != nil {
+				break
+			}
+			report.Taken++
+			result, err := w.run(ctx)
+			if w.incident.Stage == closed {
+				report.Closed++
+			}
+			s.Log(Line{
+				InvocationID: invocationID, Request: w.incident.Request, Plan: w.incident.Plan, Report: w.report(),
+				Outcome: result.Outcome, Parked: w.incident.Stage != closed, Err: err,
+			})
+		}
+	}
+	if _, report.Open, err = s.docs.Due(ctx, 0); err != nil {
+		return s.stateDown(err)
+	}
+	return pushing.Result{Code: CodeDone, Report: report, Message: fmt.Sprintf("%d incidents taken up, %d closed, %d groups with open ones", report.Taken, report.Closed, report.Open)}
+}
+
+// next takes an incident of the group that is due; false: there is none.
+func (w *work) next(ctx context.Context) (taken bool, err error) {
+	text, _, err := w.docs.Load(ctx, w.key)
+	if err != nil {
+		return false, err
+	}
+	g := new(group)
+	if json.Unmarshal(text, g) == nil && g.due(w.Now()) != 0 {
+		return false, nil
+	}
+	err = w.update(ctx, w.key, func(g *group) error {
+		taken = false
+		for _, in := range g.Incidents {
+			if !in.Due.After(w.Now()) && in.take(w.lease, w.Now()) {
+				w.incident, taken = *in, true
+				return nil
+			}
+		}
+		return nil
+	})
+	return taken, err
+}

@@ -1,0 +1,48 @@
+package trigger
+
+import (
+	"bytes"
+	"strings"
+
+	"github.com/ons-repush/ons-repush/events"
+)
+
+// cloudMonitor lists the threshold alerts of Alibaba Cloud CloudMonitor: the
+// webhook's form, which older rules send as JSON, and what a rule writes to an
+// MNS queue or topic (source: help 60714 and 119889). The groupId beside the
+// dimensions is an application group of CloudMonitor and no consumer's.
+var cloudMonitor = []monitor{
+	{members: []string{"alertState", "metricName", "dimensions"}, read: cloudMonitorAlerts("alertName", "alertState", "dimensions")},
+	{members: []string{"curLevel", "metricName", "resources"}, read: cloudMonitorAlerts("ruleName", "curLevel", "resources")},
+}
+
+func cloudMonitorAlerts(rule, state, dimensions string) func(object) ([]alert, error) {
+	return func(o object) (all []alert, err error) {
+		for _, labels := range dimensionsOf(o.get(dimensions)) {
+			all = append(all, alert{metric: o.text("metricName"), rule: o.text(rule), stateField: state, state: o.text(state), labels: labels})
+		}
+		return all, nil
+	}
+}
+
+// dimensionsOf reads an object, an array of objects, either of them in a string,
+// or "{name=value, name=value}"; nothing of that is one object without members.
+func dimensionsOf(raw []byte) (all []object) {
+	if text, err := unquote(raw); err == nil {
+		raw = bytes.TrimSpace(text)
+	}
+	list, err := elements(raw)
+	if err != nil || len(list) == 0 {
+		list = append(list, raw)
+	}
+	for _, one := range list {
+		labels, err := split(one)
+		for pair := range strings.SplitSeq(strings.Trim(string(one), "{}"), ",") {
+			if name, value, is := strings.Cut(pair, "="); is && err != nil {
+				labels = append(labels, events.Member{Name: strings.TrimSpace(name), Value: encode(strings.TrimSpace(value))})
+			}
+		}
+		all = append(all, labels)
+	}
+	return all
+}
