@@ -21,7 +21,7 @@ const SourcePlan = "ons-repush/plan"
 // MNS and EventBridge "Limits", 64 KB each).
 const MaxPartBytes = 48 << 10
 
-// However texts are escaped, these leave half of [MaxPartBytes] to the lists of a
+// However texts are escaped, these leave a third of [MaxPartBytes] to the lists of a
 // part. Those bounds are more than it holds.
 var (
 	sha256Rule   = rule{min: 64, max: 64, lengths: []int{64}, chars: digit + "abcdef", says: "64 hexadecimal digits in lower case"}
@@ -125,15 +125,19 @@ func DecodePlanned(data []byte) (p Planned, err error) {
 func (p Planned) Validate() error { return validate(p, DecodePlanned) }
 
 // NewPlanned wraps one part, as [Parts] makes them, into its event. The id follows
-// from Part and OperationID, and the time is CutOff; where there is no operation,
-// from Part and request, which no other request has, and the time is at. Texts are
-// clipped to their rule. The error means a part that breaks another rule, whose
-// event is larger than [MaxPartBytes], or that has neither operation nor request.
+// from Part and OperationID or, where there is none, request, which no other
+// request has. The time is CutOff or, where that is zero, at. Texts but those of
+// LeftOut are clipped to their rule. The error means a part that breaks another
+// rule, whose event is larger than [MaxPartBytes], or that has neither operation
+// nor request.
 func NewPlanned(p Planned, request string, at time.Time) (Event, error) {
 	p.clip()
 	of := "request " + request
 	if p.OperationID != "" {
-		of, at = "operation "+p.OperationID, p.CutOff
+		of = "operation " + p.OperationID
+	}
+	if !p.CutOff.IsZero() {
+		at = p.CutOff
 	}
 	e := Event{ID: ResultID(of, strconv.Itoa(p.Part), false), Source: SourcePlan, Type: TypePlanCompleted, Subject: p.InstanceID + "/" + p.GroupID, Time: at}
 	err := p.Validate()
@@ -183,7 +187,7 @@ func size(v any) int {
 // Parts splits a manifest that is whole, with all entries and all message ids of
 // what was left out, into one or more parts that keep [MaxPartBytes]: the entries
 // first, in their order, then the ids, each once for a reason. It sets Part and
-// Parts, clips texts to their rule and leaves p alone. The same manifest is split
+// Parts, clips texts as [NewPlanned] does and leaves p alone. The same manifest is split
 // in the same way every time.
 func Parts(p Planned) []Planned {
 	p.clip()

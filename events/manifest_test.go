@@ -128,7 +128,7 @@ func TestPartsKeepTheirSizeWhateverTheTexts(t *testing.T) {
 	}
 	head := whole.head()
 	head.clip()
-	if n := size(head); n > MaxPartBytes*3/4 {
+	if n := size(head); n > MaxPartBytes*2/3 {
 		t.Errorf("what all parts share takes %d bytes", n)
 	}
 	var arrived []Planned
@@ -289,12 +289,16 @@ func TestNewPlanned(t *testing.T) {
 			t.Errorf("%s and %s have the id %q", what, other, e.ID)
 		}
 		ids[e.ID] = what
-		if of.part.OperationID == "" && !e.Time.Equal(at) {
+		if of.part.CutOff.IsZero() && !e.Time.Equal(at) {
 			t.Errorf("%s: time %s, want that of the caller", what, e.Time)
 		}
 	}
 	if again, _ := NewPlanned(whole, "another", at.Add(1)); again.ID != e.ID {
 		t.Error("a manifest's id depends on who asked")
+	}
+	none.CutOff = whole.CutOff
+	if e, err := NewPlanned(none, "ops/anna 1", at); err != nil || !e.Time.Equal(whole.CutOff) {
+		t.Errorf("no manifest, with a cut-off: time %s, error %v", e.Time, err)
 	}
 }
 
