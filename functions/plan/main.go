@@ -79,7 +79,7 @@ func (f *function) handle(ctx context.Context, in serve.Invocation, body []byte)
 		return wiring.NotAnEvent(batch.Deliveries[0].Err)
 	}
 	answer := batch.PlanAnswer(f.service.Handle(ctx, in.ID, batch.Deliveries))
-	return serve.Answer{Body: answer.Body, GiveBack: answer.GiveBack, Reason: answer.Reason, RetryAfter: answer.RetryAfter}
+	return serve.Answer{Body: answer.Body, GiveBack: answer.GiveBack, Reason: answer.Reason, RetryAfter: answer.RetryAfter, Unauthorized: in.AlertOnly && answer.Unauthorized}
 }
 
 // logPlan writes the line of one delivery, or of an incident that a sweep went on

@@ -24,11 +24,11 @@ import (
 	"github.com/ons-repush/ons-repush/infra/local/onsd"
 )
 
-// build builds the function, once for each set of tags.
-func builder(name, tags string) func() (string, error) {
+// builder builds a function, once for each set of tags.
+func builder(name, tags, folder string) func() (string, error) {
 	return sync.OnceValues(func() (string, error) {
 		path := filepath.Join(binaries, name)
-		out, err := exec.Command("go", "build", "-tags", tags, "-o", path, ".").CombinedOutput()
+		out, err := exec.Command("go", "build", "-tags", tags, "-o", path, folder).CombinedOutput()
 		if err != nil {
 			return "", fmt.Errorf("%w\n%s", err, out)
 		}
@@ -37,9 +37,10 @@ func builder(name, tags string) func() (string, error) {
 }
 
 var (
-	binaries    string
-	binary      = builder("plan", "lambda.norpc")
-	crashBinary = builder("plan-crash", "lambda.norpc,crash")
+	binaries     string
+	binary       = builder("plan", "lambda.norpc", ".")
+	crashBinary  = builder("plan-crash", "lambda.norpc,crash", ".")
+	repushBinary = builder("repush", "lambda.norpc", "../repush")
 )
 
 func TestMain(m *testing.M) {
@@ -147,6 +148,7 @@ func (in *inbox) requests(tb testing.TB) (all []events.Requested, total int) {
 	return all, len(in.events)
 }
 
+// settings are those of plan; repush takes no notice of plan's own.
 func settings(endpoint *onsd.Endpoint, requests *inbox, more ...string) []string {
 	return append([]string{
 		"REPUSH_REGION=cn-hangzhou", "REPUSH_ONS_ENDPOINT=" + endpoint.URL, "REPUSH_ALLOW=*/*/*", "REPUSH_LOG_LEVEL=debug", "REPUSH_REQUESTS=" + requests.URL,
@@ -241,7 +243,9 @@ func (p process) call(tb testing.TB, payload []byte) planning.Report {
 }
 
 // alert is what CloudMonitor writes into a queue, as EventBridge delivers it.
-func alert(tb testing.TB, metric, state string) []byte {
+func alert(tb testing.TB, metric, state string) []byte { return alertOf(tb, instance, metric, state) }
+
+func alertOf(tb testing.TB, instance, metric, state string) []byte {
 	tb.Helper()
 	raw, err := os.ReadFile("../../events/samples/alerts/cloudmonitor-mns-queue.json")
 	if err != nil {
@@ -363,11 +367,11 @@ func TestWebhook(t *testing.T) {
 	}{
 		"no token":             {"", "", forms, form, http.StatusUnauthorized, ""},
 		"a wrong token":        {"?token=guessed-guessed-guessed", "", forms, form, http.StatusUnauthorized, ""},
-		"a plan by the token":  {"?token=" + webhook, "", "application/json", string(planEvent(t, "p", events.Plan{Source: events.DeadLetters})), 0, "Unauthorized"},
-		"a sweep by the token": {"?token=" + webhook, "", "application/json", string(sweepEvent()), 0, "Unauthorized"},
+		"a plan by the token":  {"?token=" + webhook, "", "application/json", string(planEvent(t, "p", events.Plan{Source: events.DeadLetters})), http.StatusUnauthorized, "Unauthorized"},
+		"a sweep by the token": {"?token=" + webhook, "", "application/json", string(sweepEvent()), http.StatusUnauthorized, "Unauthorized"},
 	} {
 		status, answer := post(test.query, test.header, test.contentType, test.text)
-		if test.status != 0 && status != test.status || !strings.Contains(answer, test.says) {
+		if status != test.status || !strings.Contains(answer, test.says) {
 			t.Errorf("%s: %d %s", name, status, answer)
 		}
 	}

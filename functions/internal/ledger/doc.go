@@ -4,6 +4,13 @@
 // Redis runs the same machine in Lua (redis.lua), where one step is one round
 // trip. Every implementation passes ledgertest.
 //
+// Beside its records each keeps what [planning.Documents] is about: memory and
+// file by documents.go, Redis by documents.lua. The version of a document is the
+// time it was saved in microseconds, or one more than the version that its store
+// gave last, if that is more. So none is given twice: not after a document was
+// forgotten, not when the clock goes back, and not after a flush, unless the clock
+// went back as well.
+//
 // One request goes through these states; a record holds the requests for one
 // message, of which at most one is claimed or sending:
 //

@@ -82,9 +82,8 @@ func (d documents) Load(_ context.Context, key string) (doc []byte, version int6
 	return doc, version, err
 }
 
-// Save implements [planning.Documents]. Versions count on from one another, also
-// where a document was forgotten or the clock went back. And they follow the
-// clock, for stores that are lost: in microseconds, since none saves faster.
+// Save implements [planning.Documents]. Microseconds, because no store saves
+// faster: versions do not run ahead of the clock.
 func (d documents) Save(_ context.Context, key string, version int64, doc []byte, keep, due time.Duration) (saved int64, err error) {
 	name := []byte(key)
 	err = d.do(true, func(entries, bodies bucket) error {

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -10,7 +11,6 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -26,7 +26,7 @@ import (
 // Limitations"). Safe for concurrent use.
 type File struct {
 	*local
-	*fileShelves
+	fileShelves
 }
 
 var _ pushing.Ledger = (*File)(nil)
@@ -61,6 +61,9 @@ func OpenFile(path string, retention time.Duration, now func() time.Time) (_ *Fi
 		return nil, errDamaged
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
+		if info, err := os.Stat(path); err != nil || info.Size() < tx.Size() {
+			return cmp.Or(err, errDamaged) // it was cut, which bbolt would notice too late
+		}
 		for _, name := range buckets {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
@@ -71,7 +74,7 @@ func OpenFile(path string, retention time.Duration, now func() time.Time) (_ *Fi
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the ledger file: %w", plain(err)), db.Close())
 	}
-	s := &fileShelves{db: db}
+	s := fileShelves{db}
 	return &File{newLocal(retention, now, s), s}, nil
 }
 
@@ -91,8 +94,7 @@ func (*File) Durable() bool { return true }
 func (f *File) Check(context.Context) error { return f.db.View(func(*bolt.Tx) error { return nil }) }
 
 // Close gives the file free for other processes. It waits for steps under way.
-// A damaged file may stay in use until the process ends.
-func (f *File) Close() error { return f.alone(f.db.Close) }
+func (f *File) Close() error { return f.db.Close() }
 
 // Buckets. Keys of messages and requests hold no byte 0.
 var (
@@ -109,37 +111,18 @@ var (
 	buckets = [][]byte{recordsBucket, ownersBucket, openBucket, doneBucket, ordersBucket, documentsBucket, bodiesBucket}
 )
 
-type fileShelves struct {
-	db *bolt.DB
-	mu sync.Mutex
-	// stuck: a write ended in a panic, and with it the undoing, perhaps. bbolt
-	// then keeps its lock for ever, and who writes next would wait as long.
-	stuck bool
-}
+type fileShelves struct{ db *bolt.DB }
 
-// alone keeps other writers away.
-func (s *fileShelves) alone(write func() error) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.stuck {
-		return errDamaged
-	}
-	s.stuck = true
-	err := write()
-	s.stuck = false
-	return err
-}
-
-func (s *fileShelves) do(change bool, step func(shelf) error) error {
+func (s fileShelves) do(change bool, step func(shelf) error) error {
 	return s.transact(change, func(tx *bolt.Tx) error { return step(fileShelf{tx}) })
 }
 
 // transact keeps what run changed whole when it returns nil, and not at all
 // otherwise.
-func (s *fileShelves) transact(change bool, run func(*bolt.Tx) error) (err error) {
+func (s fileShelves) transact(change bool, run func(*bolt.Tx) error) (err error) {
 	defer damaged(&err, debug.SetPanicOnFault(true))
 	if change {
-		err = s.alone(func() error { return s.db.Update(run) })
+		err = s.db.Update(run)
 	} else {
 		err = s.db.View(run)
 	}

@@ -114,7 +114,7 @@ func TestFileDamaged(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for i := range 50 { // with bodies of a page and more
+	for i := range 5 { // with bodies of a page and more
 		mustSave(t, l.Documents(), fmt.Sprint(i), 0, strings.Repeat("x", i*2000), 0)
 	}
 	if err := l.Close(); err != nil {

@@ -82,8 +82,8 @@ type Lag struct {
 	Topic string
 	// Messages is how many are left.
 	Messages int64
-	// Consumed is the store time of the message consumed last; zero means not
-	// known.
+	// Consumed is a store time before which all of its messages are consumed, as
+	// far as the group says; zero means not known.
 	Consumed time.Time
 }
 

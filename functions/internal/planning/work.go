@@ -25,7 +25,7 @@ var errLost = errors.New("another worker is at this incident")
 // leaseMargin is how long a lease outlives the invocation it covers, and
 // leaseMost bounds it where an invocation has no end.
 const (
-	leaseMargin = 5 * time.Second
+	leaseMargin = 2 * time.Second
 	leaseMost   = 10 * time.Minute
 )
 

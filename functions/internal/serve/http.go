@@ -223,6 +223,8 @@ func (s *server) serveOutsider(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case failed != nil:
 		status = failed.Status
+	case answer.Unauthorized:
+		status = http.StatusUnauthorized
 	case answer.NotAnEvent:
 		status = http.StatusBadRequest
 	}

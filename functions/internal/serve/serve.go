@@ -44,6 +44,8 @@ type Answer struct {
 	// NotAnEvent: the bytes were no event at all. Outsiders get status 400; to
 	// a platform it is a success, because a redelivery would say the same.
 	NotAnEvent bool
+	// Unauthorized: this outsider may not send that; status 401.
+	Unauthorized bool
 }
 
 // Handler does the work of one call. The context ends a little before the

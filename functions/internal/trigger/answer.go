@@ -25,6 +25,8 @@ type Answer struct {
 	// RetryAfter is how long to wait before that: the longest that any request
 	// asked for; zero means not known.
 	RetryAfter time.Duration
+	// Unauthorized: the sender may not send the one event that came.
+	Unauthorized bool
 }
 
 // returnValue is the JSON of section 8 of the design. Deferred counts what is not
@@ -79,7 +81,7 @@ func (b Batch) PlanAnswer(results []pushing.Result) Answer {
 
 // answer settles the results before they become a return value.
 func (b Batch) answer(results []pushing.Result, returned func(settled []pushing.Result, deferred int) any) Answer {
-	var a Answer
+	a := Answer{Unauthorized: len(b.Deliveries) == 1 && codeOf(b.Deliveries[0].Err) == CodeUnauthorized}
 	var settled []pushing.Result
 	deferred := 0
 	var again []string // the items of what is deferred

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ons-repush/ons-repush/events"
+	"github.com/ons-repush/ons-repush/functions/internal/redis/redistest"
+	"github.com/ons-repush/ons-repush/infra/local/fcd"
+	"github.com/ons-repush/ons-repush/infra/local/onsd"
+)
+
+// TestCrashes kills the real binary before and after every call that leaves
+// something behind, and has the platform deliver the alert again: each request is
+// sent, under one id, and there is one manifest.
+func TestCrashes(t *testing.T) {
+	t.Parallel()
+	var points []string
+	for call, times := range map[string][]int{"save": {1, 2, 3, 5}, "page": {1, 2, 4, 7}, "announce": {1}, "request": {1, 2, 3}} {
+		for _, time := range times {
+			points = append(points, fmt.Sprintf("before %s:%d", call, time), fmt.Sprintf("after %s:%d", call, time))
+		}
+	}
+	for name, state := range map[string]func(t *testing.T) func() string{
+		"file": func(t *testing.T) func() string {
+			return func() string { return "file:" + filepath.Join(t.TempDir(), "ledger") }
+		},
+		"redis": func(t *testing.T) func() string { return redistest.Start(t).URL },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var died atomic.Int64
+			where := state(t)
+			var wg sync.WaitGroup
+			gate := make(chan struct{}, 8) // they wait for leases most of the time
+			for i, point := range points {
+				wg.Go(func() {
+					gate <- struct{}{}
+					defer func() { <-gate }()
+					crashed(t, fmt.Sprintf("MQ_INST_%d_crash", i), point, where(), &died)
+				})
+			}
+			wg.Wait()
+			if n := died.Load(); n < int64(len(points)*2/3) {
+				t.Errorf("only %d of %d processes came to their point", n, len(points))
+			}
+			t.Logf("%d of %d processes died", died.Load(), len(points))
+		})
+	}
+}
+
+// crashed is one trial: a process that dies at the point, at most two more that
+// die somewhere, and one that ends the work.
+func crashed(t *testing.T, instance, point, state string, died *atomic.Int64) {
+	t.Helper()
+	const count = 300
+	_, api := world(t, count, func(d *onsd.Data) { d.Instances[0].InstanceID = instance })
+	in := newInbox(t)
+	env := settings(api, in, "REPUSH_STATE="+state)
+	var plans []events.Planned
+	var reports []string
+	deaths := []string{point, ""}
+	if rand.IntN(2) == 0 {
+		deaths = []string{point, "after request", ""}
+	}
+	for _, at := range deaths {
+		p := start(t, crashBinary, fcd.FCGo1, 4*time.Second, append(slices.Clone(env), "CRASH_AT="+at))
+		for range 20 { // until the lease of the dead is over
+			response, _ := p.Invoke(context.Background(), alertOf(t, instance, "SendDLQMessageCountPerGid", ""))
+			reports = append(reports, string(response.Payload))
+			if response.FunctionError == fcd.ErrorExit {
+				died.Add(1)
+				break
+			}
+			if at != "" || strings.Contains(string(response.Payload), `"code":"Joined"`) || strings.Contains(string(response.Payload), fmt.Sprintf(`"requests":%d`, count)) {
+				break
+			}
+			time.Sleep(500 * time.Millisecond)
+		}
+		_ = p.Stop(context.Background())
+		plans = append(plans, p.out.manifests(t)...)
+	}
+	requests, _ := in.requests(t)
+	seen := make(map[string]bool)
+	operations := make(map[string]bool)
+	for _, r := range requests {
+		if seen[r.MsgID] {
+			t.Errorf("%s: %s is asked for under two ids", point, r.MsgID)
+		}
+		seen[r.MsgID], operations[r.OperationID] = true, true
+	}
+	for _, p := range plans {
+		if p.SHA256 != plans[0].SHA256 || p.OperationID != plans[0].OperationID {
+			t.Errorf("%s: two manifests", point)
+		}
+	}
+	if len(seen) != count || len(operations) != 1 || len(plans) == 0 {
+		t.Errorf("%s, %s: %d of %d messages, %d operations, %d manifests\n%s", point, state, len(seen), count, len(operations), len(plans), strings.Join(reports, "\n"))
+	}
+}
+
+// TestPlanKnowsWhatWasPushed: with one Redis, plan leaves out what repush pushed,
+// and what died again since goes into its next generation.
+func TestPlanKnowsWhatWasPushed(t *testing.T) {
+	t.Parallel()
+	store := redistest.Start(t)
+	server, api := world(t, 10)
+	in := newInbox(t)
+	state := "REPUSH_STATE=" + store.URL()
+	plan := start(t, binary, fcd.FCCustom, 20*time.Second, settings(api, in, state, "REPUSH_PLAN_COOLDOWN=1m"))
+	push := start(t, repushBinary, fcd.FCCustom, 20*time.Second, settings(api, in, state))
+	first := plan.call(t, alert(t, "SendDLQMessageCountPerGid", ""))
+	if first.Requests != 10 {
+		t.Fatalf("first: %+v", first)
+	}
+	in.mu.Lock()
+	asked := slices.Clone(in.events)
+	in.mu.Unlock()
+	for _, e := range asked[:9] {
+		raw, err := e.MarshalJSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if response, err := push.Invoke(t.Context(), raw); err != nil || !strings.Contains(string(response.Payload), `"pushed"`) {
+			t.Fatalf("push: %v %s", err, response.Payload)
+		}
+	}
+	if !server.Bury(instance, "GID_x", "orders", msgID(3)) { // it died again
+		t.Fatal("no dead letter was added")
+	}
+	r := plan.call(t, planEvent(t, "by hand", events.Plan{Source: events.DeadLetters}))
+	requests, _ := in.requests(t)
+	if r.Requests != 2 || len(requests) != 12 {
+		t.Fatalf("second: %+v, %d requests", r, len(requests))
+	}
+	for _, q := range requests[10:] {
+		if (q.MsgID == msgID(3)) != (q.Generation == 2) {
+			t.Errorf("%s in generation %d", q.MsgID, q.Generation)
+		}
+	}
+	if r := plan.call(t, planEvent(t, "again", events.Plan{Source: events.ByIDs, Topic: "orders", IDs: []string{msgID(1)}, Again: true})); r.Requests != 1 {
+		t.Errorf("again: %+v", r)
+	}
+}
+
+// TestScanOutlivesInvocations at the documented quotas, and in the sweep.
+func TestScanOutlivesInvocations(t *testing.T) {
+	t.Parallel()
+	const count = 1500
+	server, api := world(t, count, func(d *onsd.Data) { d.Quotas = nil })
+	in := newInbox(t)
+	p := start(t, binary, fcd.FCCustom, 3*time.Second, settings(api, in, "REPUSH_STATE=file:"+filepath.Join(t.TempDir(), "ledger"), "REPUSH_PLAN_LIMIT=2000", "REPUSH_GROUP_BUDGET=2000"))
+	if r := p.call(t, alert(t, "SendDLQMessageCountPerGid", "")); r.Code != "GoesOn" || r.Requests != 0 {
+		t.Fatalf("report %+v", r)
+	}
+	for range 20 {
+		if requests, _ := in.requests(t); len(requests) == count {
+			break
+		}
+		p.call(t, sweepEvent())
+	}
+	requests, total := in.requests(t)
+	calls := server.Calls("OnsDLQMessagePageQueryByGroupId")
+	if len(requests) != count || total != count || calls.Throttled > 1 || calls.Accepted > 50 {
+		t.Errorf("%d requests of %d events, calls %+v", len(requests), total, calls)
+	}
+}
