@@ -96,7 +96,7 @@ func TestFileDocumentsOutliveTheProcess(t *testing.T) {
 	}
 }
 
-// TestFileForgetsDocuments: nothing stays behind of what has ended.
+// TestFileForgetsDocuments: nothing stays behind of what has ended or was deleted.
 func TestFileForgetsDocuments(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
@@ -105,6 +105,10 @@ func TestFileForgetsDocuments(t *testing.T) {
 		mustSave(t, file.Documents(), fmt.Sprint("old ", i), 0, "x", time.Duration(i-1)*time.Second)
 	}
 	clock.advance(time.Hour)
+	version := mustSave(t, file.Documents(), "deleted", 0, "x", 0)
+	if _, err := file.Documents().Save(t.Context(), "deleted", version, nil, 0, 0); err != nil {
+		t.Fatal(err)
+	}
 	mustSave(t, file.Documents(), "new", 0, "x", 0)
 	for _, bucket := range [][]byte{documentsBucket, bodiesBucket} {
 		n := 0

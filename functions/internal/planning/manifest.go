@@ -108,7 +108,7 @@ func (w *work) keepManifest(ctx context.Context, p events.Planned) (events.Plann
 	if err != nil {
 		return p, err
 	}
-	if _, err = w.docs.Save(ctx, manifestKey(p.IncidentID), 0, text, w.keep(), -1); errors.Is(err, ErrConflict) {
+	if _, err = w.docs.Save(ctx, manifestKey(p.IncidentID), 0, text, w.policy.MaxAge+budgetTime, -1); errors.Is(err, ErrConflict) {
 		return w.manifest(ctx)
 	}
 	return p, err

@@ -80,7 +80,7 @@ const (
 )
 
 // checkpointEvery is how much work a crash costs.
-const checkpointEvery = 5 * time.Second
+const checkpointEvery = 15 * time.Second
 
 // workers is how many messages are looked at at a time.
 const workers = 32

@@ -2,6 +2,7 @@ package planning
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"time"
@@ -99,6 +100,9 @@ func (s *selection) trace(ctx context.Context, topic, msgID string) (reason stri
 		tracks, err = s.ports.Watcher.Trace(ctx, s.plan.InstanceID, topic, msgID)
 		return err
 	})
+	if e := new(pushing.Error); errors.As(err, &e) && e.Kind == pushing.Refused && !e.Denied { // it is gone
+		return outGone, nil
+	}
 	if err != nil {
 		return "", err
 	}

@@ -58,12 +58,7 @@ func (w *work) awaitClients(ctx context.Context) (time.Duration, error) {
 		return err
 	})
 	if e := new(pushing.Error); errors.As(err, &e) && e.Kind == pushing.NoClient {
-		if w.Now().Sub(in.OpenedAt) < w.policy.MaxAge {
-			return waitForClients, &waiting{CodeNoClient, "no consumer of the group is online: nothing is sent until one is; start it, the sweep looks again"}
-		}
-		return 0, w.step(ctx, func(_ *group, in *incident) {
-			in.end(CodeNoClient, "no consumer of the group came online while the messages lived", w.Now())
-		})
+		return waitForClients, &waiting{CodeNoClient, "no consumer of the group is online: nothing is sent until one is; start it, the sweep looks again"}
 	}
 	return 0, err
 }
@@ -122,7 +117,7 @@ const batch = 128
 
 // sendsRequests sends a request for each entry that still needs one.
 func (w *work) sendsRequests(ctx context.Context) (wait time.Duration, err error) {
-	if wait, err := w.awaitClients(ctx); wait > 0 || err != nil || w.incident.Stage == closed {
+	if wait, err := w.awaitClients(ctx); wait > 0 || err != nil {
 		return wait, err
 	}
 	p, err := w.manifest(ctx)

@@ -39,8 +39,9 @@ const (
 	// edge is kept from the end of a message's life: what is deleted while it is
 	// read moves all pages, and what has so little left is gone before its turn.
 	edge = 10 * time.Minute
-	// maxFound bounds a selection, and with it memory: 50,000 are about 20 MB.
-	maxFound = 50_000
+	// maxFound bounds a selection, and with it memory and what is kept of it: a
+	// message takes some 350 bytes.
+	maxFound = 20_000
 )
 
 // errShifted says that the pages of a window were not those of one moment.

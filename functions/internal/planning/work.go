@@ -1,6 +1,7 @@
 package planning
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -88,6 +89,9 @@ func (w *work) run(ctx context.Context) (pushing.Result, error) {
 	for {
 		var wait time.Duration
 		var err error
+		if in := w.incident; in.Stage != closed && w.Now().Sub(in.OpenedAt) >= w.policy.MaxAge {
+			return w.fail(ctx, CodeExpired, fmt.Sprintf("given up, because the messages have expired: %d requests were sent; last reason: %s", in.Requests, cmp.Or(in.Message, "none")))
+		}
 		switch w.incident.Stage {
 		case selecting:
 			wait, err = w.selects(ctx)
@@ -128,13 +132,10 @@ func (w *work) interrupted(ctx context.Context, wait time.Duration, cause error)
 	case errors.As(cause, &why):
 		code, text = why.code, why.text
 	case errors.As(cause, &e) && (e.Kind == pushing.Refused || e.Kind == pushing.Invalid):
-		return w.refused(ctx, e)
+		return w.fail(ctx, cmp.Or(e.Code, e.Kind.String()), e.Error())
 	case ctx.Err() != nil:
 	case errors.As(cause, &e):
-		code, text, wait = e.Code, e.Error(), waitForOthers
-		if code == "" {
-			code = e.Kind.String()
-		}
+		code, text, wait = cmp.Or(e.Code, e.Kind.String()), e.Error(), waitForOthers
 	case cause != nil:
 		code, text, wait = CodeState, cause.Error(), waitForOthers
 	}
@@ -147,26 +148,25 @@ func (w *work) interrupted(ctx context.Context, wait time.Duration, cause error)
 	return w.pause(code, text, wait), cause
 }
 
-// refused closes an incident to whose questions the API says no for good.
-func (w *work) refused(ctx context.Context, e *pushing.Error) (pushing.Result, error) {
-	code := e.Code
-	if code == "" {
-		code = e.Kind.String()
-	}
+// fail closes an incident without more requests, and tells of it if nothing was
+// told yet.
+func (w *work) fail(ctx context.Context, code, message string) (pushing.Result, error) {
 	p := events.Planned{
 		IncidentID: w.incident.ID, InstanceID: w.incident.Plan.InstanceID, GroupID: w.incident.Plan.GroupID, Topic: w.incident.Plan.Topic,
 		Source: w.incident.Plan.Source, Reason: w.incident.Plan.Reason, RequestedBy: w.incident.Plan.RequestedBy,
-		Code: code, Message: e.Error(), CutOff: w.incident.OpenedAt.UTC(), DryRun: w.incident.Plan.DryRun, Part: 1, Parts: 1,
+		Code: code, Message: message, CutOff: w.incident.OpenedAt.UTC(), DryRun: w.incident.Plan.DryRun, Part: 1, Parts: 1,
 	}
-	if err := w.emit(ctx, p); err != nil {
-		return w.interrupted(ctx, waitForOthers, &waiting{CodeSink, "the plan failed, and the result event could not be delivered: " + err.Error()})
+	if w.incident.Stage == selecting {
+		if err := w.emit(ctx, p); err != nil {
+			return w.interrupted(ctx, waitForOthers, &waiting{CodeSink, "the plan failed, and the result event could not be delivered: " + err.Error()})
+		}
 	}
-	if err := w.step(ctx, func(_ *group, in *incident) { in.end(code, e.Error(), w.Now()) }); err != nil {
+	if err := w.step(ctx, func(_ *group, in *incident) { in.end(code, message, w.Now()) }); err != nil {
 		return w.stateDown(err), err
 	}
 	result := answer(w.report())
 	result.Outcome = events.Failed
-	return result, e
+	return result, errors.New(message)
 }
 
 // pause is the result of an incident that is not closed: the sweep has it, or the
