@@ -74,10 +74,11 @@ func TestKilledAnywhere(t *testing.T) {
 	t.Parallel()
 	trial := func(t *testing.T, source events.Selection, deaths []int, after bool) (steps int) {
 		h := lagging(t, true)
-		for n := 20; n < 320; n++ {
+		h.policy.GroupBudget = 160 // more than one reservation's worth, less than two
+		for n := 20; n < 160; n++ {
 			h.bury(n, 20*time.Hour-time.Duration(n)*time.Second, time.Hour)
 		}
-		want := 300
+		want := 140
 		if source == events.Unconsumed {
 			want = 3
 		}
@@ -93,7 +94,7 @@ func TestKilledAnywhere(t *testing.T) {
 			time.Sleep(6 * time.Minute) // the lease of the one that died ends
 			h.bury(1000+dies, 20*time.Hour, time.Minute)
 		}
-		h.sweep(t)
+		last := h.report(t, alarm(source))
 		seen := make(map[string]bool)
 		operations := make(map[string]bool)
 		for _, r := range h.requested.requests(t) { // one of each id
@@ -103,7 +104,7 @@ func TestKilledAnywhere(t *testing.T) {
 			seen[r.MsgID], operations[r.OperationID] = true, true
 		}
 		plans := h.results.plans(t)
-		if len(seen) < want || len(operations) != 1 || len(plans) != 1 || plans[0].Count != len(seen) {
+		if len(seen) < want || len(operations) != 1 || len(plans) != 1 || plans[0].Count != len(seen) || !operations[last.OperationID] {
 			t.Fatalf("deaths at %v (after: %t): %d messages, %d operations, %d manifests", deaths, after, len(seen), len(operations), len(plans))
 		}
 		return steps
@@ -113,7 +114,7 @@ func TestKilledAnywhere(t *testing.T) {
 		for _, after := range []bool{false, true} {
 			steps := 1
 			for first := 1; first <= steps; first++ {
-				for _, second := range []int{0, 1, 2, 3, 5} {
+				for _, second := range []int{0, 1, 3} {
 					synctest.Test(t, func(t *testing.T) {
 						deaths := []int{first}
 						if second > 0 {
@@ -186,7 +187,7 @@ func TestSlowWorker(t *testing.T) {
 			t.Errorf("the other worker: %+v", got)
 		}
 		<-done
-		if len(h.results.plans(t)) != 1 || len(h.requested.requests(t)) != 2 || slow.Outcome != "" {
+		if len(h.results.plans(t)) != 1 || len(h.requested.requests(t)) != 2 || slow.Outcome != "" || h.requested.batches != 1 || h.results.batches != 1 {
 			t.Errorf("the slow one: %+v", slow)
 		}
 	})
@@ -198,7 +199,7 @@ func TestSlowWorker(t *testing.T) {
 func TestListenerThatFailsForEver(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ dead, budget, limit int }{
-		"many":  {5_000, 1_000, 1_000},
+		"many":  {1_500, 1_000, 1_000},
 		"a few": {30, 1_000, 1_000},
 		"small": {500, 100, 40},
 	} {
@@ -241,13 +242,10 @@ func TestListenerThatFailsForEver(t *testing.T) {
 				if within > test.budget {
 					t.Fatalf("%s: %d pushes within 24 hours", name, within)
 				}
-				if i > 0 && at.Equal(times[i-1]) {
-					continue
-				}
 			}
 			last := times[len(times)-1].Sub(times[0])
 			t.Logf("%s: %d pushes in %d plans, the last after %v", name, len(times), plans, last)
-			if plans == 0 || plans > 12 || last > 50*time.Hour {
+			if plans == 0 || plans > 12 || last > 30*time.Hour {
 				t.Errorf("%s: the loop does not end", name)
 			}
 			if got := h.report(t, alarm(events.DeadLetters)); got.Requests != 0 {

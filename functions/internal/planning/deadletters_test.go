@@ -245,6 +245,46 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// TestBudgetIsOne: incidents of one group that open together share its budget.
+func TestBudgetIsOne(t *testing.T) {
+	for name, test := range map[string]struct{ budget, plans, requests int }{
+		"requests": {25, 3, 25}, "plans": {1000, 4, 40},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHouse(t, func(p *planning.Policy, _ *planning.Ports) {
+				p.GroupBudget = test.budget
+				p.Allow, _ = pushing.ParseAllowList(instance + "/GID_*/*")
+			})
+			h.setOffline(true)
+			for i := range 6 {
+				d := alarm(events.DeadLetters)
+				d.Plan.Topic = fmt.Sprint("topic", i)
+				h.report(t, d)
+				for n := range 10 {
+					h.bury(100*i+n, 20*time.Hour, time.Hour)
+					h.dead[len(h.dead)-1].Origin.Topic = d.Plan.Topic
+				}
+			}
+			h.setOffline(false)
+			time.Sleep(time.Minute)
+			if s := h.sweep(t); s.Closed != 6 || s.Open != 0 {
+				t.Errorf("%s: sweep = %+v", name, s)
+			}
+			sending, spent := 0, 0
+			for _, p := range h.results.plans(t) {
+				if p.Count > 0 {
+					sending++
+				} else if p.Code == planning.CodeBudget {
+					spent++
+				}
+			}
+			if n := len(h.requested.requests(t)); n != test.requests || sending != test.plans || sending+spent != 6 {
+				t.Errorf("%s: %d requests in %d plans, %d without", name, n, sending, spent)
+			}
+		})
+	}
+}
+
 // TestEstimate says how long it will take behind what waits, and what is too late.
 func TestEstimate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -2,7 +2,6 @@ package planning_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -388,8 +387,3 @@ func leftOut(p events.Planned) map[string]int {
 }
 
 var errAway = errors.New("connection refused")
-
-func encoded(v any) string {
-	text, _ := json.Marshal(v)
-	return string(text)
-}

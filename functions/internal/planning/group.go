@@ -174,7 +174,9 @@ func (g *group) refuses(in *incident, p Policy, now time.Time) (code, message st
 	if requests > 0 && plans > 0 {
 		return "", ""
 	}
-	g.exhaust(now)
+	if n := len(g.Exhausted); n == 0 || now.Sub(g.Exhausted[n-1]) >= budgetTime {
+		g.Exhausted = append(g.Exhausted, now)
+	}
 	if plans == 0 {
 		return CodeBudget, "alerts have made four plans for this group within 24 hours; a person may go on: repush plan --go"
 	}
@@ -182,13 +184,6 @@ func (g *group) refuses(in *incident, p Policy, now time.Time) (code, message st
 }
 
 const budgetSpent = "what alerts may ask for within 24 hours for this group (REPUSH_GROUP_BUDGET) is used up; a person may go on: repush plan --go"
-
-// exhaust notes, once a day, that the budget is not enough.
-func (g *group) exhaust(now time.Time) {
-	if n := len(g.Exhausted); n == 0 || now.Sub(g.Exhausted[n-1]) >= budgetTime {
-		g.Exhausted = append(g.Exhausted, now)
-	}
-}
 
 // reserve sets aside how much of the budget an incident may use of what it wants:
 // once, however often it is asked.
@@ -200,9 +195,6 @@ func (g *group) reserve(in *incident, want int, p Policy, now time.Time) (reques
 		return g.Spent[at].Requests
 	}
 	requests, plans := g.room(p, now)
-	if requests < want || plans == 0 {
-		g.exhaust(now)
-	}
 	if requests = min(requests, want); requests == 0 || plans == 0 {
 		return 0
 	}

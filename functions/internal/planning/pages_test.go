@@ -114,6 +114,7 @@ func TestMoreThanATaskShows(t *testing.T) {
 	}{
 		"over a day":             {10_000, 8 * time.Second, false},
 		"within a minute":        {6_000, 10 * time.Millisecond, false},
+		"one each millisecond":   {6_000, time.Millisecond, false},
 		"in one millisecond":     {2_600, 0, true},
 		"as many as fit exactly": {2_500, time.Second, false},
 	} {
@@ -130,6 +131,27 @@ func TestMoreThanATaskShows(t *testing.T) {
 			t.Logf("%s: %d calls for %d pages", name, p.Calls[planning.OpDeadLetters], (test.n+49)/50)
 		})
 	}
+}
+
+// TestPagesThatAlwaysMove: there is an end to reading them again.
+func TestPagesThatAlwaysMove(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t)
+		for i := range 120 {
+			h.bury(i, 20*time.Hour, 10*time.Hour-time.Duration(i)*time.Second)
+		}
+		h.meddle = func(_ int, q planning.Query, p *planning.Page) error {
+			if q.Number == 2 {
+				*p = planning.Page{}
+			}
+			return nil
+		}
+		h.report(t, alarm(events.DeadLetters))
+		if p := h.results.plans(t)[0]; p.Incomplete == "" || p.Count != 50 {
+			t.Errorf("%d of 120, incomplete %q", p.Count, p.Incomplete)
+		}
+	})
 }
 
 // TestLongerThanAnInvocation: a selection keeps its place and goes on with the

@@ -138,7 +138,9 @@ func (s *Service) untilStop(ctx context.Context) (context.Context, context.Cance
 	ctx, cancel := context.WithCancel(ctx)
 	stop := func() bool { return true }
 	if s.Draining != nil {
-		stop = context.AfterFunc(s.Draining, cancel)
+		if stop = context.AfterFunc(s.Draining, cancel); s.Draining.Err() != nil {
+			cancel() // AfterFunc does so a little later
+		}
 	}
 	return ctx, func() { stop(); cancel(); cancelTime() }
 }

@@ -103,6 +103,23 @@ func TestHealedMeanwhile(t *testing.T) {
 	})
 }
 
+// TestExpiredMeanwhile: nor what expired.
+func TestExpiredMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t)
+		h.bury(1, 70*time.Hour, time.Hour)
+		h.bury(2, 20*time.Hour, time.Hour)
+		h.requested.refuse(errAway)
+		h.report(t, alarm(events.DeadLetters))
+		time.Sleep(3 * time.Hour)
+		h.requested.refuse(nil)
+		h.sweep(t)
+		if got := ids(h.requested.requests(t)); !slices.Equal(got, []string{msgID(2)}) {
+			t.Errorf("requests = %v", got)
+		}
+	})
+}
+
 // TestNamed: what a person names is looked up; what was pushed before needs the
 // word again, which gives the next generation.
 func TestNamed(t *testing.T) {

@@ -208,8 +208,8 @@ func (w *work) requests(ctx context.Context, p events.Planned, entries []events.
 // fresh is how old a manifest may be whose messages are not asked about again.
 const fresh = time.Minute
 
-// stillNeeds reports whether an entry is to be pushed now. A request of this very
-// operation, which was sent before a crash, is sent again: nobody else has its id.
+// stillNeeds reports whether an entry is to be pushed now. Its own request may be
+// there already, sent before a crash.
 func (w *work) stillNeeds(ctx context.Context, s *selection, p events.Planned, e events.Entry) (bool, error) {
 	if !e.StoredAt.IsZero() && w.Now().Sub(e.StoredAt) >= w.policy.MaxAge {
 		return false, nil
@@ -219,8 +219,7 @@ func (w *work) stillNeeds(ctx context.Context, s *selection, p events.Planned, e
 		return false, err
 	}
 	for _, past := range h.Requests {
-		others := past.EventID != requestID(p.OperationID, e)
-		if others && (past.Outcome == "" || past.Outcome.Closes() && past.Generation >= e.Generation) {
+		if past.Outcome == "" || past.Outcome.Closes() && past.Generation >= e.Generation {
 			return false, nil
 		}
 	}
