@@ -148,6 +148,9 @@ func Load(function string, environ []string) (Config, error) {
 	for _, name := range unknown(env) {
 		problems = append(problems, name+": is not a setting")
 	}
+	if c.WebhookToken != "" && c.WebhookToken == c.Token {
+		problems = append(problems, "REPUSH_WEBHOOK_TOKEN: must not be REPUSH_HTTP_TOKEN, which admits more and does not travel in URLs")
+	}
 	if problems != nil {
 		return Config{}, &Error{Problems: problems}
 	}

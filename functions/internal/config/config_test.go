@@ -144,6 +144,10 @@ func TestPlan(t *testing.T) {
 	if !got.Plan.Allow.Allows(pushing.Message{InstanceID: "i", GroupID: "g", Topic: "t"}) {
 		t.Error("the allow-list was not read")
 	}
+	same := append(slices.Clone(least), "REPUSH_REQUESTS=stdout", "REPUSH_WEBHOOK_TOKEN=sesame-sesame-sesame", "REPUSH_HTTP_TOKEN=sesame-sesame-sesame")
+	if _, err := Load(Plan, same); err == nil || !strings.Contains(err.Error(), "REPUSH_WEBHOOK_TOKEN: must not be REPUSH_HTTP_TOKEN") || strings.Contains(err.Error(), "sesame") {
+		t.Errorf("one token for both: %v", err)
+	}
 	if _, err := Load(Repush, append(slices.Clone(least), "REPUSH_PLAN_LIMIT=nonsense")); err != nil {
 		t.Errorf("repush reads plan's settings: %v", err)
 	}

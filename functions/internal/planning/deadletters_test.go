@@ -69,12 +69,12 @@ func TestDeadLettersLeftOut(t *testing.T) {
 		h.decide(t, 7, 1, events.Unknown) // the same
 		h.decide(t, 8, 1, events.Failed)  // nothing was sent: may be asked for again
 		h.decide(t, 9, 1, events.Pushed)
-		time.Sleep(time.Second)
+		time.Sleep(2 * time.Minute)
 		h.bury(9, 20*time.Hour, 0) // died again since it was pushed
 		h.bury(10, 20*time.Hour, time.Hour)
 		h.decide(t, 10, 1, events.Pushed)
 		h.decide(t, 10, 2, events.Unknown)
-		time.Sleep(time.Second)
+		time.Sleep(2 * time.Minute)
 		h.bury(10, 20*time.Hour, 0) // died again, and was pushed as often as allowed
 		h.bury(11, 20*time.Hour, time.Hour)
 		h.dead[len(h.dead)-1].Origin.MsgID = "not hexadecimal" // nobody could ask for it

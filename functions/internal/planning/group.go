@@ -3,6 +3,7 @@ package planning
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"slices"
 	"strings"
 	"time"
@@ -31,6 +32,11 @@ const (
 	haltTime = 7 * 24 * time.Hour
 	// maxIncidents bounds what is kept of a group: the oldest that are closed go.
 	maxIncidents = 200
+	// dueMost bounds how long an incident is left alone.
+	dueMost = time.Hour
+	// maxAlerts bounds the incidents of alerts that are open or in their cooldown:
+	// whoever may send alerts may name any topic.
+	maxAlerts = 20
 )
 
 // group is what is remembered of a consumer group. Its methods decide by the
@@ -38,7 +44,7 @@ const (
 type group struct {
 	Incidents []*incident
 	// Spent is what was asked for without a person.
-	Spent []spending
+	Spent []*spending
 	// Exhausted is when alerts asked for more than the budget, once a day.
 	Exhausted []time.Time
 }
@@ -53,9 +59,11 @@ type spending struct {
 // incident is one case: an alert and its repeats, or one request for a plan.
 type incident struct {
 	ID string
-	// Key tells which alerts or requests belong to it.
-	Key  string
-	Plan events.Plan
+	// Key tells which alerts or requests belong to it, Asked what a request asked
+	// for.
+	Key   string
+	Asked string `json:",omitempty"`
+	Plan  events.Plan
 	// Alert: a monitor opened it. Person: who asked is a person, and so no budget
 	// applies.
 	Alert  bool
@@ -63,9 +71,7 @@ type incident struct {
 	// Request is the event that opened it.
 	Request  pushing.RequestKey
 	OpenedAt time.Time
-	// Repeats counts the alerts, or redeliveries, that joined.
-	Repeats int
-	Stage   stage
+	Stage    stage
 	// Due is when to look at it again, LeaseUntil how long somebody is at it, and
 	// Fence the number of the one who is.
 	Due        time.Time
@@ -75,7 +81,7 @@ type incident struct {
 	// OperationID names the manifest, once there is one.
 	OperationID string         `json:",omitempty"`
 	Manifest    ManifestReport `json:",omitzero"`
-	// Announced: the manifest's events have left. Done counts the entries that
+	// Announced: somebody was told of it by an event. Done counts the entries that
 	// are dealt with, Requests those that were asked for.
 	Announced bool `json:",omitempty"`
 	Done      int  `json:",omitempty"`
@@ -102,28 +108,50 @@ func keyOf(d pushing.Delivery) string {
 	if d.Alert {
 		return hash("alert", string(d.Plan.Source), d.Plan.InstanceID, d.Plan.GroupID, d.Plan.Topic)
 	}
-	return hash("request", d.Request.Source, d.Request.ID)
+	return requestKey(d)
 }
 
-// open returns the incident that a delivery belongs to, a new one if need be.
+// requestKey tells a request for a plan by its event, and one group's from
+// another's, whose documents are others.
+func requestKey(d pushing.Delivery) string {
+	instance, group := "", ""
+	if d.Plan != nil {
+		instance, group = d.Plan.InstanceID, d.Plan.GroupID
+	}
+	return hash("request", instance, group, d.Request.Source, d.Request.ID)
+}
+
+// askedFor tells one plan from another.
+func askedFor(p events.Plan) string {
+	text, _ := json.Marshal(p) // texts, numbers and times that were decoded
+	return hash(string(text))
+}
+
+// open returns the incident that a delivery belongs to, a new one if need be. nil:
+// there are too many of alerts.
 func (g *group) open(d pushing.Delivery, p Policy, now time.Time) (in *incident, isNew bool) {
-	key := keyOf(d)
+	key, alerts := keyOf(d), 0
 	for _, in := range slices.Backward(g.Incidents) {
 		// An alert's ends with its cooldown, a request's never.
 		if in.Key == key && (!d.Alert || in.Stage != closed || now.Before(in.ClosedAt.Add(p.Cooldown))) {
-			in.Repeats++
 			return in, false
 		}
+		if in.Alert {
+			alerts++
+		}
+	}
+	if d.Alert && alerts >= maxAlerts {
+		return nil, false
 	}
 	in = &incident{
-		ID: hash("incident", key, now.UTC().Format(time.RFC3339Nano)), Key: key, Plan: *d.Plan, Alert: d.Alert, Person: d.Human && !d.Alert,
+		ID: hash("incident", key, now.UTC().Format(time.RFC3339Nano)), Key: key, Asked: askedFor(*d.Plan), Plan: *d.Plan, Alert: d.Alert, Person: d.Human && !d.Alert,
 		Request: d.Request, OpenedAt: now, Due: now, Stage: selecting,
 	}
 	if !d.Alert {
 		in.ID = hash("incident", key)
 	}
 	if code, message := g.refuses(in, p, now); code != "" {
-		in.end(code, message, now)
+		g.end(in, code, message, now)
 	}
 	if in.Person && in.sends(p) {
 		g.Exhausted = nil
@@ -132,16 +160,27 @@ func (g *group) open(d pushing.Delivery, p Policy, now time.Time) (in *incident,
 	return in, true
 }
 
-// end closes an incident.
-func (in *incident) end(code, message string, now time.Time) {
+// end closes an incident, and gives back what it did not use of the budget.
+func (g *group) end(in *incident, code, message string, now time.Time) {
 	in.Stage, in.Code, in.Message, in.ClosedAt = closed, code, message, now
 	in.Plan.IDs, in.Plan.Keys = nil, nil // long, and in the manifest
+	if s := g.spending(in); s != nil {
+		s.Requests = in.Requests
+	}
+	g.Spent = slices.DeleteFunc(g.Spent, func(s *spending) bool { return s.Requests == 0 })
+}
+
+// isTaken reports whether somebody is at it. A lease that is longer than any was
+// given by a clock that was wrong.
+func (in *incident) isTaken(now time.Time) bool {
+	left := in.LeaseUntil.Sub(now)
+	return left > 0 && left <= leaseMost
 }
 
 // take gives an open incident to one worker for the lease. It reports false when
 // another one is at it.
 func (in *incident) take(lease time.Duration, now time.Time) bool {
-	if in.Stage == closed || now.Before(in.LeaseUntil) {
+	if in.Stage == closed || in.isTaken(now) {
 		return false
 	}
 	in.Fence = max(in.Fence+1, now.UnixMilli())
@@ -153,12 +192,34 @@ func (in *incident) take(lease time.Duration, now time.Time) bool {
 func (g *group) room(p Policy, now time.Time) (requests, plans int) {
 	requests, plans = p.GroupBudget, plansPerDay
 	for _, s := range g.Spent {
-		if now.Sub(s.At) < budgetTime {
+		if g.counts(s, now) {
 			requests -= s.Requests
 			plans--
 		}
 	}
 	return max(0, requests), max(0, plans)
+}
+
+// counts reports whether spending is within the budget's time. What an open incident
+// has set aside does not lapse: it may still use it.
+func (g *group) counts(s *spending, now time.Time) bool {
+	in := g.find(s.IncidentID)
+	return now.Sub(s.At) < budgetTime || in != nil && in.Stage != closed
+}
+
+func (g *group) spending(in *incident) *spending {
+	if at := slices.IndexFunc(g.Spent, func(s *spending) bool { return s.IncidentID == in.ID }); at >= 0 {
+		return g.Spent[at]
+	}
+	return nil
+}
+
+// spend notes that an incident asks for so many now.
+func (g *group) spend(in *incident, requests int, now time.Time) {
+	in.Requests += requests
+	if s := g.spending(in); s != nil {
+		s.At = now
+	}
 }
 
 // refuses says why an incident without a person must not send requests now; an
@@ -191,14 +252,14 @@ func (g *group) reserve(in *incident, want int, p Policy, now time.Time) (reques
 	if in.Person || !in.sends(p) {
 		return want
 	}
-	if at := slices.IndexFunc(g.Spent, func(s spending) bool { return s.IncidentID == in.ID }); at >= 0 {
-		return g.Spent[at].Requests
+	if s := g.spending(in); s != nil {
+		return s.Requests
 	}
 	requests, plans := g.room(p, now)
 	if requests = min(requests, want); requests == 0 || plans == 0 {
 		return 0
 	}
-	g.Spent = append(g.Spent, spending{now, in.ID, requests})
+	g.Spent = append(g.Spent, &spending{now, in.ID, requests})
 	return requests
 }
 
@@ -223,7 +284,7 @@ func (g *group) find(id string) *incident {
 // forget drops what nothing depends on any more: an alert's incident after its
 // cooldown, a request's after keep.
 func (g *group) forget(cooldown, keep time.Duration, now time.Time) {
-	g.Spent = slices.DeleteFunc(g.Spent, func(s spending) bool { return now.Sub(s.At) >= budgetTime })
+	g.Spent = slices.DeleteFunc(g.Spent, func(s *spending) bool { return !g.counts(s, now) })
 	g.Exhausted = slices.DeleteFunc(g.Exhausted, func(at time.Time) bool { return now.Sub(at) >= haltTime })
 	excess := len(g.Incidents) - maxIncidents
 	g.Incidents = slices.DeleteFunc(g.Incidents, func(in *incident) bool {
@@ -235,6 +296,15 @@ func (g *group) forget(cooldown, keep time.Duration, now time.Time) {
 	})
 }
 
+// wait is how long to leave it alone. A time that is further away than any was
+// given by a clock that was wrong.
+func (in *incident) wait(now time.Time) time.Duration {
+	if left := in.Due.Sub(now); left > 0 && left <= dueMost {
+		return left
+	}
+	return 0
+}
+
 // due is how long until an incident wants to be looked at; negative: none does.
 func (g *group) due(now time.Time) time.Duration {
 	next := time.Duration(-1)
@@ -242,7 +312,10 @@ func (g *group) due(now time.Time) time.Duration {
 		if in.Stage == closed {
 			continue
 		}
-		wait := max(0, in.Due.Sub(now), in.LeaseUntil.Sub(now))
+		wait := in.wait(now)
+		if in.isTaken(now) {
+			wait = max(wait, in.LeaseUntil.Sub(now))
+		}
 		if next < 0 || wait < next {
 			next = wait
 		}

@@ -26,12 +26,8 @@ type ManifestReport struct {
 // freeze makes the manifest of a selection that is done. room is how many requests
 // the group's budget leaves. It is whole, in one part.
 func (w *work) freeze(s *selection, room, open int) events.Planned {
-	in := w.incident
-	p := events.Planned{
-		IncidentID: in.ID, InstanceID: in.Plan.InstanceID, GroupID: in.Plan.GroupID, Topic: in.Plan.Topic, Source: in.Plan.Source,
-		Reason: in.Plan.Reason, RequestedBy: in.Plan.RequestedBy, CutOff: s.CutOff.UTC(), Calls: s.Calls,
-		Incomplete: strings.Join(s.Incomplete, "; "), DryRun: !in.sends(w.policy), Part: 1, Parts: 1,
-	}
+	in, p := w.incident, w.head()
+	p.CutOff, p.Calls, p.Incomplete, p.Code, p.Message = s.CutOff.UTC(), s.Calls, strings.Join(s.Incomplete, "; "), "", ""
 	for i, c := range s.Candidates {
 		switch {
 		case c.Out:
@@ -48,7 +44,7 @@ func (w *work) freeze(s *selection, room, open int) events.Planned {
 		ids := s.Out[reason]
 		slices.Sort(ids)
 		named := slices.DeleteFunc(slices.Clone(ids), func(id string) bool {
-			return !isNameable(pushing.Message{InstanceID: p.InstanceID, GroupID: p.GroupID, Topic: "any", MsgID: id}, "")
+			return requested(in.Plan, events.Entry{Topic: "any", MsgID: id}).Validate() != nil
 		})
 		p.LeftOut = append(p.LeftOut, events.LeftOut{Reason: reason, Count: len(ids), MsgIDs: named})
 	}
@@ -71,7 +67,7 @@ func (w *work) freeze(s *selection, room, open int) events.Planned {
 
 // estimate is for entries whose requests go behind open others.
 func (w *work) estimate(entries []events.Entry, open int) (e events.Estimate) {
-	now := w.now()
+	now := w.Now()
 	for i, entry := range entries {
 		turn := time.Duration(float64(open+i+1) / w.policy.QPS * float64(time.Second))
 		e.Seconds = int((turn + time.Second - 1) / time.Second)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -72,7 +73,9 @@ const (
 	outPushed      = "pushed before"
 	outUnknown     = "may have been pushed before (unknown)"
 	outMaxPushes   = "pushed as often as allowed (REPUSH_MAX_PUSHES)"
+	outUnreadable  = "its record in the ledger cannot be read"
 	outConsumed    = "consumed"
+	outNoTrace     = "the trace does not say whether it was consumed"
 	outFiltered    = "consumed but filtered"
 	outNotFollowed = "the group does not subscribe"
 	outLimit       = "over the limit of one plan"
@@ -154,25 +157,21 @@ func (s *selection) each(ctx context.Context, done *int, enough int, look func(c
 			return nil
 		}
 		batch := s.Candidates[*done:min(len(s.Candidates), *done+min(workers, missing))]
-		reasons, errs := make([]string, len(batch)), make([]error, len(batch))
-		var wg sync.WaitGroup
-		for i := range batch {
+		reasons := make([]string, len(batch))
+		looked, err := inOrder(len(batch), func(i int) (err error) {
 			if !batch[i].Out {
-				wg.Go(func() { reasons[i], errs[i] = look(ctx, &batch[i]) })
+				reasons[i], err = look(ctx, &batch[i])
 			}
-		}
-		wg.Wait()
-		if err := firstOf(errs); err != nil {
 			return err
-		}
-		for i, reason := range reasons {
+		})
+		for i, reason := range reasons[:looked] {
 			if reason != "" {
 				batch[i].Out = true
 				s.leaveOut(reason, batch[i].MsgID)
 			}
 		}
-		*done += len(batch)
-		if err := s.checkpoint(ctx, false); err != nil {
+		*done += looked
+		if err = errors.Join(err, s.checkpoint(ctx, false)); err != nil {
 			return err
 		}
 	}
@@ -193,7 +192,9 @@ func (s *selection) chosen() (n int) {
 func (s *selection) deadLetters(ctx context.Context) error {
 	if !s.Begun {
 		from, to := s.span()
-		s.Begun, s.Windows = true, []window{{From: from, To: to}}
+		if s.Begun = true; from.Before(to) {
+			s.Windows = []window{{From: from, To: to}}
+		}
 	}
 	if err := s.readWindows(ctx); err != nil {
 		return err
@@ -220,10 +221,12 @@ func (s *selection) ifAlive(ctx context.Context, c *candidate) (reason string, e
 	return "", nil
 }
 
-// isExpired reports whether what was stored then is gone; zero is not known.
-func (s *selection) isExpired(storedAt time.Time) bool {
-	return !storedAt.IsZero() && s.CutOff.Sub(storedAt) >= s.policy.MaxAge
+// isGone reports whether what was stored then is deleted by now; zero is not known.
+func (s *selection) isGone(storedAt, now time.Time) bool {
+	return !storedAt.IsZero() && now.Sub(storedAt) >= s.policy.MaxAge
 }
+
+func (s *selection) isExpired(storedAt time.Time) bool { return s.isGone(storedAt, s.CutOff) }
 
 // fold makes one candidate of all dead letters of one origin: each time it died
 // there is one more.
@@ -248,6 +251,7 @@ func (s *selection) fold() {
 		if !known {
 			if !s.allows(o.Topic) {
 				s.leaveOut(outNotAllowed, o.MsgID)
+				at[key] = -1
 				continue
 			}
 			i = len(s.Candidates)
@@ -257,6 +261,9 @@ func (s *selection) fold() {
 			s.Candidates = append(s.Candidates, candidate{Entry: events.Entry{
 				Topic: o.Topic, MsgID: strings.ToUpper(o.MsgID), OffsetID: o.OffsetID, StoredAt: m.BornAt, Generation: 1,
 			}})
+		}
+		if i < 0 { // left out before
+			continue
 		}
 		c := &s.Candidates[i]
 		c.Copies++
@@ -280,12 +287,31 @@ func (s *selection) sort() {
 	})
 }
 
-// firstOf returns the first error.
-func firstOf(errs []error) error {
-	if at := slices.IndexFunc(errs, func(err error) bool { return err != nil }); at >= 0 {
-		return errs[at]
+// inOrder does n things, some at a time, and returns how many of the first were
+// done when one failed, and how it did. A panic is one way to fail.
+func inOrder(n int, do func(i int) error) (done int, err error) {
+	for done < n {
+		errs := make([]error, min(workers, n-done))
+		var wg sync.WaitGroup
+		for i := range errs {
+			wg.Go(func() {
+				defer func() {
+					if p := recover(); p != nil {
+						errs[i] = &pushing.Error{Kind: pushing.Internal, Op: "plan", Err: fmt.Errorf("panic of type %T", p)}
+					}
+				}()
+				errs[i] = do(done + i)
+			})
+		}
+		wg.Wait()
+		for _, err := range errs {
+			if err != nil {
+				return done, err
+			}
+			done++
+		}
 	}
-	return nil
+	return done, nil
 }
 
 // lookUp finds messages by one name.
@@ -297,12 +323,7 @@ func (s *selection) lookUp(ctx context.Context, op string, find func(ctx context
 	return found, err
 }
 
-// encode and decodeScan are the form in which a scan is kept.
-func (s scan) encode() []byte {
-	text, _ := json.Marshal(s) // times, texts and numbers: cannot fail
-	return text
-}
-
+// decodeScan reads a scan that was kept.
 func decodeScan(text []byte) (s scan, err error) {
 	if err := json.Unmarshal(text, &s); err != nil {
 		return s, errors.New("the selection that was kept cannot be read: it is begun anew")

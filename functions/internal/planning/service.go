@@ -50,20 +50,21 @@ type Ports struct {
 
 // Codes of results, beside those of the API.
 const (
-	CodeDone       = "Done"
-	CodeNothing    = "NothingToDo"
-	CodeJoined     = "Joined"
-	CodeBudget     = "BudgetSpent"
-	CodeHalted     = "Halted"
-	CodeLag        = "LagManifest"
-	CodeNotAllowed = "NotAllowed"
-	CodeInvalid    = "Invalid"
-	CodeNoClient   = "NoClientOnline"
-	CodeGoesOn     = "GoesOn"
-	CodeInProgress = "InProgress"
-	CodeState      = "StateUnavailable"
-	CodeSink       = "NotDelivered"
-	CodeExpired    = "Expired"
+	CodeDone          = "Done"
+	CodeNothing       = "NothingToDo"
+	CodeJoined        = "Joined"
+	CodeBudget        = "BudgetSpent"
+	CodeHalted        = "Halted"
+	CodeLag           = "LagManifest"
+	CodeNotAllowed    = "NotAllowed"
+	CodeInvalid       = "Invalid"
+	CodeContradicting = "Contradicting"
+	CodeNoClient      = "NoClientOnline"
+	CodeGoesOn        = "GoesOn"
+	CodeInProgress    = "InProgress"
+	CodeState         = "StateUnavailable"
+	CodeSink          = "NotDelivered"
+	CodeExpired       = "Expired"
 )
 
 // Report is the function's return value for one delivery.
@@ -111,29 +112,93 @@ func NewService(p Policy, ports Ports) *Service {
 	return &Service{policy: p, ports: ports, docs: ports.Documents, Log: func(Line) {}, Now: time.Now}
 }
 
-// Handle plans for the deliveries of one invocation, one after the other, because
-// they share the quotas, and returns one result each. What does not fit into
-// ctx's deadline goes on with the sweep, or is deferred where the documents do not
-// outlive the process. A result's Report is a [Report], or a [Swept].
+// Handle plans for the deliveries of one invocation and returns one result each.
+// All are noted first, and then worked on one after the other, because they share
+// the quotas. What does not fit into ctx's deadline goes on with the sweep, or is
+// deferred where the documents do not outlive the process. A result's Report is a
+// [Report], or a [Swept].
 func (s *Service) Handle(ctx context.Context, invocationID string, deliveries []pushing.Delivery) []pushing.Result {
 	ctx, cancel := s.untilStop(ctx)
 	defer cancel()
 	results := make([]pushing.Result, len(deliveries))
+	jobs := make([]*job, len(deliveries))
 	for i, d := range deliveries {
-		results[i] = s.handle(ctx, invocationID, d)
-		results[i].EventID = d.Request.ID
+		jobs[i] = &job{Service: s, delivery: d, line: Line{InvocationID: invocationID, Request: d.Request}}
+		jobs[i].guarded(func() { jobs[i].begin(ctx) })
+	}
+	for i, j := range jobs {
+		if j.goesOn {
+			j.guarded(func() { j.result, j.line.Err = j.work.run(ctx) })
+		}
+		j.log()
+		results[i] = j.result
 	}
 	return results
 }
 
-// reserve is kept of every invocation to keep what was found.
-const reserve = 2 * time.Second
+// job is what is done for one delivery.
+type job struct {
+	*Service
+	delivery pushing.Delivery
+	line     Line
+	result   pushing.Result
+	work     *work
+	// goesOn: the work is ours to go on with; else the result is final.
+	goesOn bool
+}
+
+// guarded answers a panic: the platform delivers again, and the documents know how
+// far it came. Its value may be anything, and is not shown.
+func (j *job) guarded(do func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			j.goesOn, j.line.Err = false, fmt.Errorf("panic of type %T", p)
+			j.result = pushing.Result{Code: pushing.Internal.String(), Message: "an unexpected error in ons-repush; the event is given back", Deferred: true}
+		}
+	}()
+	do()
+}
+
+// begin answers what needs no work, and notes what does.
+func (j *job) begin(ctx context.Context) {
+	d := j.delivery
+	if d.Plan != nil {
+		j.line.Plan = *d.Plan
+	}
+	switch {
+	case d.Err != nil:
+		j.result = j.refuse(ctx, d, rejection(d.Err))
+	case d.Sweep != nil:
+		j.result = j.sweep(ctx, j.line.InvocationID, *d.Sweep)
+	case d.Nothing != "":
+		j.result = answer(Report{Code: CodeNothing, Message: d.Nothing})
+	case d.Plan == nil:
+		j.result = j.refuse(ctx, d, Report{Code: CodeInvalid, Message: "not a plan"})
+	case !j.policy.Allow.AllowsGroup(d.Plan.InstanceID, d.Plan.GroupID, d.Plan.Topic):
+		j.result = j.refuse(ctx, d, Report{Code: CodeNotAllowed, Message: fmt.Sprintf("this group is not on the allow-list: to allow it, add %s/%s/TOPIC to REPUSH_ALLOW", d.Plan.InstanceID, d.Plan.GroupID)})
+	default:
+		j.work, j.goesOn, j.result, j.line.Err = j.join(ctx, d)
+	}
+}
+
+func (j *job) log() {
+	j.result.EventID = j.delivery.Request.ID
+	report, isPlan := j.result.Report.(Report)
+	if !isPlan {
+		report = Report{Code: j.result.Code, Message: j.result.Message}
+	}
+	j.line.Report, j.line.Outcome, j.line.Parked, j.line.Deferred = report, j.result.Outcome, j.result.Parked, j.result.Deferred
+	j.Log(j.line)
+}
+
+// saveTime is kept of every invocation to keep what was found.
+const saveTime = 2 * time.Second
 
 // untilStop ends the context when no call may be begun any more.
 func (s *Service) untilStop(ctx context.Context) (context.Context, context.CancelFunc) {
 	cancelTime := context.CancelFunc(func() {})
 	if deadline, limited := ctx.Deadline(); limited {
-		ctx, cancelTime = context.WithDeadline(ctx, deadline.Add(-min(reserve, deadline.Sub(s.Now())/4)))
+		ctx, cancelTime = context.WithDeadline(ctx, deadline.Add(-min(saveTime, deadline.Sub(s.Now())/4)))
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	stop := func() bool { return true }
@@ -143,41 +208,6 @@ func (s *Service) untilStop(ctx context.Context) (context.Context, context.Cance
 		}
 	}
 	return ctx, func() { stop(); cancel(); cancelTime() }
-}
-
-func (s *Service) handle(ctx context.Context, invocationID string, d pushing.Delivery) (result pushing.Result) {
-	line := Line{InvocationID: invocationID, Request: d.Request}
-	if d.Plan != nil {
-		line.Plan = *d.Plan
-	}
-	defer func() {
-		if p := recover(); p != nil {
-			line.Err = fmt.Errorf("panic: %v", p)
-			result = pushing.Result{Code: pushing.Internal.String(), Message: "an unexpected error in ons-repush; the event is given back", Deferred: true}
-		}
-		report, isPlan := result.Report.(Report)
-		if !isPlan {
-			report = Report{Code: result.Code, Message: result.Message}
-		}
-		line.Report, line.Outcome, line.Parked, line.Deferred = report, result.Outcome, result.Parked, result.Deferred
-		s.Log(line)
-	}()
-	switch {
-	case d.Err != nil:
-		return s.refuse(ctx, d, rejection(d.Err))
-	case d.Sweep != nil:
-		return s.sweep(ctx, invocationID, *d.Sweep)
-	case d.Nothing != "":
-		return answer(Report{Code: CodeNothing, Message: d.Nothing})
-	case d.Plan == nil:
-		return s.refuse(ctx, d, Report{Code: CodeInvalid, Message: "not a plan"})
-	case !s.policy.Allow.AllowsGroup(d.Plan.InstanceID, d.Plan.GroupID, d.Plan.Topic):
-		return s.refuse(ctx, d, Report{Code: CodeNotAllowed, Message: fmt.Sprintf("this group is not on the allow-list: to allow it, add %s/%s/TOPIC to REPUSH_ALLOW", d.Plan.InstanceID, d.Plan.GroupID)})
-	}
-	var err error
-	result, err = s.plan(ctx, d)
-	line.Err = err
-	return result
 }
 
 // answer is the result of what is done with.
@@ -207,20 +237,21 @@ func (s *Service) refuse(ctx context.Context, d pushing.Delivery, r Report) push
 		p.InstanceID, p.GroupID, p.Topic, p.Source = d.Plan.InstanceID, d.Plan.GroupID, d.Plan.Topic, d.Plan.Source
 		p.Reason, p.RequestedBy, p.DryRun = d.Plan.Reason, d.Plan.RequestedBy, d.Plan.DryRun
 	}
-	p.IncidentID = hash("incident", keyOf(pushing.Delivery{Request: d.Request}))
+	p.IncidentID = hash("incident", requestKey(d), r.Code)
 	if err := s.emit(ctx, p); err != nil {
 		return pushing.Result{Code: CodeSink, Message: "the plan was refused, and the result event could not be delivered: " + err.Error(), Deferred: true}
 	}
 	return result
 }
 
-// emit sends a manifest, in as many parts as it needs.
+// emit sends a manifest, in as many parts as it needs. The error is a
+// [*pushing.Error] when it can never be sent.
 func (s *Service) emit(ctx context.Context, p events.Planned) error {
 	var batch []events.Event
 	for _, part := range events.Parts(p) {
 		event, err := events.NewPlanned(part, part.IncidentID, s.Now())
-		if err != nil {
-			return err
+		if err != nil { // and will be the next time
+			return &pushing.Error{Kind: pushing.Invalid, Op: "plan", Err: err}
 		}
 		batch = append(batch, event)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/ons-repush/ons-repush/events"
@@ -50,7 +49,7 @@ func (s *selection) windowsOfLag(ctx context.Context) error {
 			from = at
 		}
 		switch {
-		case s.plan.Topic != "" && s.plan.Topic != lag.Topic:
+		case s.plan.Topic != "" && s.plan.Topic != lag.Topic || !from.Before(to):
 		case !s.allows(lag.Topic):
 			s.incomplete("%d messages of topic %s are left: it is not in REPUSH_ALLOW", lag.Messages, lag.Topic)
 		default:
@@ -100,7 +99,7 @@ func (s *selection) trace(ctx context.Context, topic, msgID string) (reason stri
 		tracks, err = s.ports.Watcher.Trace(ctx, s.plan.InstanceID, topic, msgID)
 		return err
 	})
-	if e := new(pushing.Error); errors.As(err, &e) && e.Kind == pushing.Refused && !e.Denied { // it is gone
+	if e := new(pushing.Error); errors.As(err, &e) && e.Code == codeNoMessage {
 		return outGone, nil
 	}
 	if err != nil {
@@ -110,13 +109,18 @@ func (s *selection) trace(ctx context.Context, topic, msgID string) (reason stri
 	switch {
 	case !follows && len(tracks) > 0:
 		return outNotFollowed, nil
+	case track == "NOT_CONSUME_YET", track == "NOT_ONLINE", track == "UNKNOWN":
+		return "", nil
 	case track == "CONSUMED":
 		return outConsumed, nil
 	case track == "CONSUMED_BUT_FILTERED":
 		return outFiltered, nil
 	}
-	return "", nil
+	return outNoTrace, nil
 }
+
+// codeNoMessage is the API's (source: ons-openapi.md 2.2).
+const codeNoMessage = "BIZ_NO_MESSAGE"
 
 // named looks up what a person named.
 func (s *selection) named(ctx context.Context) error {
@@ -126,17 +130,13 @@ func (s *selection) named(ctx context.Context) error {
 	}
 	for s.Named < len(names) {
 		batch := names[s.Named:min(len(names), s.Named+workers)]
-		found, errs := make([][]Stored, len(batch)), make([]error, len(batch))
-		var wg sync.WaitGroup
-		for i, name := range batch {
-			wg.Go(func() { found[i], errs[i] = s.lookUp(ctx, op, find, s.plan.Topic, name) })
-		}
-		wg.Wait()
-		if err := firstOf(errs); err != nil {
+		found := make([][]Stored, len(batch))
+		done, err := inOrder(len(batch), func(i int) (err error) {
+			found[i], err = s.lookUp(ctx, op, find, s.plan.Topic, batch[i])
 			return err
-		}
-		s.Named += len(batch)
-		for i, messages := range found {
+		})
+		s.Named += done
+		for i, messages := range found[:done] {
 			if len(messages) == 0 {
 				s.missing(batch[i])
 			}
@@ -144,7 +144,7 @@ func (s *selection) named(ctx context.Context) error {
 				s.add(m)
 			}
 		}
-		if err := s.checkpoint(ctx, false); err != nil {
+		if err = errors.Join(err, s.checkpoint(ctx, false)); err != nil {
 			return err
 		}
 	}
@@ -183,11 +183,16 @@ func (s *selection) add(m Stored) {
 // compare leaves out what the ledger of pushes knows already, and finds the
 // generation of what it does not.
 func (s *selection) compare(ctx context.Context, c *candidate) (reason string, err error) {
-	m := s.message(c.Entry)
-	if !isNameable(m, c.OffsetID) {
-		return outNoOrigin, nil
+	// What a broker says of itself need not keep our rules.
+	if requested(s.plan, c.Entry).Validate() != nil {
+		if c.OffsetID = ""; requested(s.plan, c.Entry).Validate() != nil {
+			return outNoOrigin, nil
+		}
 	}
-	h, err := s.ports.Histories.History(ctx, m)
+	h, err := s.ports.Histories.History(ctx, s.message(c.Entry))
+	if isRecord(ctx, err) {
+		return outUnreadable, nil
+	}
 	if err != nil {
 		return "", err
 	}
@@ -195,17 +200,18 @@ func (s *selection) compare(ctx context.Context, c *candidate) (reason string, e
 	return reason, nil
 }
 
-// isNameable reports whether a request can name the message: what a broker says of
-// itself need not keep our rules, and one such message must not spoil the rest.
-func isNameable(m pushing.Message, offsetID string) bool {
-	return events.Requested{
-		InstanceID: m.InstanceID, Topic: m.Topic, GroupID: m.GroupID, MsgID: m.MsgID, OffsetID: offsetID, Reason: "plan",
-	}.Validate() == nil
+// isRecord reports whether an error is about one record of the ledger, beside
+// others that can be read; that it cannot be reached is a [*pushing.Error].
+func isRecord(ctx context.Context, err error) bool {
+	return err != nil && !errors.As(err, new(*pushing.Error)) && ctx.Err() == nil
 }
 
 func (s *selection) message(e events.Entry) pushing.Message {
 	return pushing.Message{InstanceID: s.plan.InstanceID, GroupID: s.plan.GroupID, Topic: e.Topic, MsgID: e.MsgID}
 }
+
+// clockMargin is by how much the broker's clock may be ahead of ours.
+const clockMargin = time.Minute
 
 // next is the generation in which a message may be pushed, or why it may not.
 // diedAt is when it became a dead letter last; a person may want it again.
@@ -221,9 +227,9 @@ func next(h pushing.History, diedAt time.Time, again bool, maxPushes int) (gener
 		}
 	}
 	switch {
-	case h.Pushes >= maxPushes:
+	case h.Pushes >= maxPushes || generation > events.MaxGeneration:
 		return 0, outMaxPushes
-	case last.Outcome == "" || again || diedAt.After(last.DecidedAt):
+	case last.Outcome == "" || again || diedAt.After(last.DecidedAt.Add(clockMargin)):
 		return generation, ""
 	case last.Outcome == events.Unknown:
 		return 0, outUnknown

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/ons-repush/ons-repush/events"
@@ -14,53 +13,50 @@ import (
 )
 
 // selects finds the messages, and freezes the manifest.
-func (w *work) selects(ctx context.Context) (wait time.Duration, err error) {
-	if wait, err := w.awaitClients(ctx); wait > 0 || err != nil {
-		return wait, err
+func (w *work) selects(ctx context.Context) error {
+	if err := w.awaitClients(ctx); err != nil {
+		return err
 	}
 	s, err := w.selection(ctx)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	if err := s.run(ctx); err != nil {
-		if kept := s.checkpoint(ctx, true); kept != nil {
-			err = errors.Join(err, kept)
-		}
-		return 0, err
+		return errors.Join(err, s.checkpoint(ctx, true))
 	}
 	want := min(s.chosen(), w.policy.limitOf(w.incident.Plan))
 	room := 0
 	if err := w.step(ctx, func(g *group, in *incident) { room = g.reserve(in, want, w.policy, w.Now()) }); err != nil {
-		return 0, err
+		return err
 	}
 	_, left, err := w.ports.Work.Due(ctx, 0)
-	if err != nil {
-		return 0, err
+	if err != nil && !isRecord(ctx, err) {
+		return err
 	}
 	p, err := w.keepManifest(ctx, w.freeze(s, room, left.Open))
 	if err != nil {
-		return 0, err
+		return err
 	}
-	return 0, w.step(ctx, func(_ *group, in *incident) {
+	return w.step(ctx, func(_ *group, in *incident) {
 		in.Stage, in.OperationID, in.Manifest, in.Code, in.Message = announcing, p.OperationID, reportOf(p), p.Code, p.Message
 	})
 }
 
-// awaitClients is how long to wait when requests would follow and nobody of the
-// group is online to be pushed to: what is not consumed for that reason will be.
-func (w *work) awaitClients(ctx context.Context) (time.Duration, error) {
-	in := &w.incident
-	if !in.sends(w.policy) {
-		return 0, nil
+// awaitClients makes the incident wait when requests would follow and nobody of
+// the group is online to be pushed to: what is not consumed for that reason will
+// be.
+func (w *work) awaitClients(ctx context.Context) error {
+	if !w.incident.sends(w.policy) {
+		return nil
 	}
 	err := pushing.Paced(ctx, w.ports.Pacer(OpOnline), events.PriorityAlert, throttledTries, OpOnline, func() error {
-		_, err := w.ports.Connections.Online(ctx, in.Plan.InstanceID, in.Plan.GroupID)
+		_, err := w.ports.Connections.Online(ctx, w.incident.Plan.InstanceID, w.incident.Plan.GroupID)
 		return err
 	})
 	if e := new(pushing.Error); errors.As(err, &e) && e.Kind == pushing.NoClient {
-		return waitForClients, &waiting{CodeNoClient, "no consumer of the group is online: nothing is sent until one is; start it, the sweep looks again"}
+		return &waiting{CodeNoClient, "no consumer of the group is online: nothing is sent until one is; start it, the sweep looks again", waitForClients}
 	}
-	return 0, err
+	return err
 }
 
 // selection goes on with the incident's scan, or begins one.
@@ -79,130 +75,138 @@ func (w *work) selection(ctx context.Context) (*selection, error) {
 			s.scan = kept
 		}
 	}
-	s.save = func(ctx context.Context, kept scan) (err error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reserve)
+	s.save = func(ctx context.Context, kept scan) error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTime)
 		defer cancel()
-		version, err = w.docs.Save(ctx, key, version, kept.encode(), w.keep(), -1)
-		if errors.Is(err, ErrConflict) {
+		text, err := json.Marshal(kept)
+		if err != nil {
+			return err
+		}
+		saved, err := w.docs.Save(ctx, key, version, text, w.keep(), -1)
+		switch {
+		case errors.Is(err, ErrConflict):
 			return errLost
+		case err == nil:
+			version = saved
 		}
 		return err
 	}
 	return s, nil
 }
 
+// dropScan forgets the scan, which nobody needs any more; else it expires.
+func (w *work) dropScan(ctx context.Context) {
+	key := scanKey(w.incident.ID)
+	if _, version, err := w.docs.Load(ctx, key); err == nil && version > 0 {
+		_, _ = w.docs.Save(ctx, key, version, nil, 0, -1)
+	}
+}
+
 // announces sends the manifest's events, and closes what needs nothing more.
-func (w *work) announces(ctx context.Context) (wait time.Duration, err error) {
+func (w *work) announces(ctx context.Context) error {
 	p, err := w.manifest(ctx)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	if err := w.emit(ctx, p); err != nil {
-		return waitForOthers, &waiting{CodeSink, "the manifest could not be delivered; it is sent again: " + err.Error()}
+		if e := new(pushing.Error); errors.As(err, &e) {
+			return err
+		}
+		return &waiting{CodeSink, "the manifest could not be delivered; it is sent again: " + err.Error(), waitForOthers}
 	}
-	if _, version, err := w.docs.Load(ctx, scanKey(w.incident.ID)); err == nil && version > 0 {
-		_, _ = w.docs.Save(ctx, scanKey(w.incident.ID), version, nil, 0, -1) // nobody needs it any more; else it expires
-	}
-	return 0, w.step(ctx, func(_ *group, in *incident) {
+	w.dropScan(ctx)
+	return w.step(ctx, func(g *group, in *incident) {
+		in.Announced = true
 		if in.Stage = sending; p.DryRun || p.Count == 0 {
-			in.end(p.Code, p.Message, w.Now())
+			g.end(in, p.Code, p.Message, w.Now())
 		}
 	})
 }
 
-// batch is how many requests leave between two notes of how far it came: what a
-// crash sends once more under the same ids. The sink makes the largest calls of
-// them that its target takes.
-const batch = 128
+// requestBatch is how many requests leave between two notes of how far it came:
+// what a crash sends once more under the same ids. The sink makes the largest
+// calls of them that its target takes.
+const requestBatch = 128
 
 // sendsRequests sends a request for each entry that still needs one.
-func (w *work) sendsRequests(ctx context.Context) (wait time.Duration, err error) {
-	if wait, err := w.awaitClients(ctx); wait > 0 || err != nil {
-		return wait, err
+func (w *work) sendsRequests(ctx context.Context) error {
+	if err := w.awaitClients(ctx); err != nil {
+		return err
 	}
 	p, err := w.manifest(ctx)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	for w.incident.Done < len(p.Entries) {
-		if ctx.Err() != nil {
-			return 0, ctx.Err()
+		if err := ctx.Err(); err != nil {
+			return err
 		}
-		if wait, err := w.obeys(ctx); wait > 0 || err != nil || w.incident.Stage == closed {
-			return wait, err
+		if err := w.obeys(ctx); err != nil || w.incident.Stage == closed {
+			return err
 		}
-		entries := p.Entries[w.incident.Done:min(len(p.Entries), w.incident.Done+batch)]
-		requests, err := w.requests(ctx, p, entries)
-		if err != nil {
-			return 0, err
-		}
+		entries := p.Entries[w.incident.Done:min(len(p.Entries), w.incident.Done+requestBatch)]
+		requests, done, failed := w.requests(ctx, p, entries)
 		if len(requests) > 0 {
 			if err := w.ports.Requests.Send(ctx, requests...); err != nil {
-				return waitForOthers, &waiting{CodeSink, "requests could not be delivered; they are sent again under the same ids: " + err.Error()}
+				return &waiting{CodeSink, "requests could not be delivered; they are sent again under the same ids: " + err.Error(), waitForOthers}
 			}
 		}
-		err = w.step(ctx, func(_ *group, in *incident) {
-			in.Done += len(entries)
-			in.Requests += len(requests)
+		err = w.step(ctx, func(g *group, in *incident) {
+			in.Done += done
+			g.spend(in, len(requests), w.Now())
 		})
-		if err != nil {
-			return 0, err
+		if err = errors.Join(err, failed); err != nil {
+			return err
 		}
 	}
-	return 0, w.step(ctx, func(_ *group, in *incident) {
+	return w.step(ctx, func(g *group, in *incident) {
 		message := ""
 		if in.Requests < len(p.Entries) {
-			message = fmt.Sprintf("%d of the manifest's messages had expired, or were pushed or asked for by then", len(p.Entries)-in.Requests)
+			message = fmt.Sprintf("%d of the manifest's messages had expired, or were consumed, pushed or asked for by then", len(p.Entries)-in.Requests)
 		}
-		in.end(CodeDone, message, w.Now())
+		g.end(in, CodeDone, message, w.Now())
 	})
 }
 
 // obeys stops for orders on the operation.
-func (w *work) obeys(ctx context.Context) (wait time.Duration, err error) {
+func (w *work) obeys(ctx context.Context) error {
 	progress, err := w.ports.Work.Progress(ctx, w.incident.OperationID)
 	switch {
+	case isRecord(ctx, err): // the orders are known all the same, or nobody's are
 	case err != nil:
-		return 0, err
+		return err
+	}
+	switch {
 	case slices.Contains(progress.Orders, pushing.CodeCancelled):
-		return 0, w.step(ctx, func(_ *group, in *incident) {
-			in.end(pushing.CodeCancelled, "its operation was cancelled before all requests were sent", w.Now())
+		return w.step(ctx, func(g *group, in *incident) {
+			g.end(in, pushing.CodeCancelled, "its operation was cancelled before all requests were sent", w.Now())
 		})
 	case len(progress.Orders) > 0:
-		return waitForOthers, &waiting{progress.Orders[0], "its operation, or all pushing, was halted: nothing more is sent until it goes on"}
+		return &waiting{progress.Orders[0], "its operation, or all pushing, was halted: nothing more is sent until it goes on", waitForOthers}
 	}
-	return 0, nil
+	return nil
 }
 
-// requests makes the events for the entries that still need a push: meanwhile
-// they may have expired, or been pushed, asked for, or consumed.
-func (w *work) requests(ctx context.Context, p events.Planned, entries []events.Entry) ([]events.Event, error) {
+// requests makes the events for those of the entries that still need a push:
+// meanwhile they may have expired, or been pushed, asked for, or consumed. done is
+// how many of the first were looked at before something failed.
+func (w *work) requests(ctx context.Context, p events.Planned, entries []events.Entry) (requests []events.Event, done int, failed error) {
 	s := &selection{ports: w.ports, policy: w.policy, plan: w.incident.Plan, alert: w.incident.Alert, now: w.Now}
-	needs, errs := make([]bool, len(entries)), make([]error, len(entries))
-	gate := make(chan struct{}, workers)
-	var wg sync.WaitGroup
-	for i, e := range entries {
-		wg.Go(func() {
-			gate <- struct{}{}
-			defer func() { <-gate }()
-			needs[i], errs[i] = w.stillNeeds(ctx, s, p, e)
-		})
-	}
-	wg.Wait()
-	if err := firstOf(errs); err != nil {
-		return nil, err
-	}
-	var requests []events.Event
-	for i, e := range entries {
+	needs := make([]bool, len(entries))
+	done, failed = inOrder(len(entries), func(i int) (err error) {
+		needs[i], err = w.stillNeeds(ctx, s, p, entries[i])
+		return err
+	})
+	for i, e := range entries[:done] {
 		if needs[i] {
 			request, err := w.request(p, e)
 			if err != nil {
-				return nil, err
+				return requests, i, err
 			}
 			requests = append(requests, request)
 		}
 	}
-	return requests, nil
+	return requests, done, failed
 }
 
 // fresh is how old a manifest may be whose messages are not asked about again.
@@ -211,10 +215,13 @@ const fresh = time.Minute
 // stillNeeds reports whether an entry is to be pushed now. Its own request may be
 // there already, sent before a crash.
 func (w *work) stillNeeds(ctx context.Context, s *selection, p events.Planned, e events.Entry) (bool, error) {
-	if !e.StoredAt.IsZero() && w.Now().Sub(e.StoredAt) >= w.policy.MaxAge {
+	if s.isGone(e.StoredAt, w.Now()) {
 		return false, nil
 	}
 	h, err := w.ports.Histories.History(ctx, s.message(e))
+	if isRecord(ctx, err) {
+		return false, nil
+	}
 	if err != nil {
 		return false, err
 	}
@@ -237,11 +244,8 @@ func requestID(operationID string, e events.Entry) string {
 }
 
 func (w *work) request(p events.Planned, e events.Entry) (events.Event, error) {
-	data := events.Requested{
-		InstanceID: p.InstanceID, GroupID: p.GroupID, Topic: e.Topic, MsgID: e.MsgID, OffsetID: e.OffsetID, Generation: e.Generation, StoredAt: e.StoredAt,
-		Reason: p.Reason, RequestedBy: p.RequestedBy, OperationID: p.OperationID,
-		Priority: events.PriorityBulk, Unconsumed: p.Source == events.Unconsumed,
-	}
+	data := requested(w.incident.Plan, e)
+	data.OperationID, data.Priority = p.OperationID, events.PriorityBulk
 	if w.incident.Alert {
 		data.Priority = events.PriorityAlert
 	}
@@ -250,4 +254,12 @@ func (w *work) request(p events.Planned, e events.Entry) (events.Event, error) {
 		ID: requestID(p.OperationID, e), Source: events.SourcePlan, Type: events.TypeMessageRequested,
 		Subject: p.InstanceID + "/" + p.GroupID + "/" + e.Topic + "/" + e.MsgID, Time: p.CutOff, Data: text,
 	}, err
+}
+
+// requested is what is asked for an entry of a plan, without the operation.
+func requested(p events.Plan, e events.Entry) events.Requested {
+	return events.Requested{
+		InstanceID: p.InstanceID, GroupID: p.GroupID, Topic: e.Topic, MsgID: e.MsgID, OffsetID: e.OffsetID, Generation: e.Generation, StoredAt: e.StoredAt,
+		Reason: p.Reason, RequestedBy: p.RequestedBy, Unconsumed: p.Source == events.Unconsumed,
+	}
 }

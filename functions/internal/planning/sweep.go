@@ -25,7 +25,10 @@ func (s *Service) sweep(ctx context.Context, invocationID string, want events.Sw
 	var report Swept
 	const groups = 100
 	keys, _, err := s.docs.Due(ctx, groups)
-	if err != nil {
+	switch {
+	case isRecord(ctx, err) && len(keys) > 0:
+		report.Problems = append(report.Problems, err.Error())
+	case err != nil:
 		return s.stateDown(err)
 	}
 	for _, key := range keys {
@@ -49,7 +52,7 @@ func (s *Service) sweep(ctx context.Context, invocationID string, want events.Sw
 			})
 		}
 	}
-	if _, report.Open, err = s.docs.Due(ctx, 0); err != nil {
+	if _, report.Open, err = s.docs.Due(ctx, 0); err != nil && !isRecord(ctx, err) {
 		return s.stateDown(err)
 	}
 	return pushing.Result{Code: CodeDone, Report: report, Message: fmt.Sprintf("%d incidents taken up, %d closed, %d groups with open ones", report.Taken, report.Closed, report.Open)}
@@ -68,7 +71,7 @@ func (w *work) next(ctx context.Context) (taken bool, err error) {
 	err = w.update(ctx, w.key, func(g *group) error {
 		taken = false
 		for _, in := range g.Incidents {
-			if !in.Due.After(w.Now()) && in.take(w.lease, w.Now()) {
+			if in.wait(w.Now()) == 0 && in.take(w.lease, w.Now()) {
 				w.incident, taken = *in, true
 				return nil
 			}

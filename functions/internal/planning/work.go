@@ -24,7 +24,7 @@ type work struct {
 var errLost = errors.New("another worker is at this incident")
 
 // leaseMargin is how long a lease outlives the invocation it covers, and
-// leaseMost bounds it where an invocation has no end.
+// leaseMost bounds it where an invocation is longer: each step renews it.
 const (
 	leaseMargin = 2 * time.Second
 	leaseMost   = 10 * time.Minute
@@ -33,83 +33,94 @@ const (
 func (s *Service) newWork(ctx context.Context, key string) *work {
 	w := &work{Service: s, key: key, lease: leaseMost}
 	if deadline, limited := ctx.Deadline(); limited {
-		w.lease = min(leaseMost, deadline.Sub(s.Now())+leaseMargin)
+		w.lease = min(leaseMost, deadline.Sub(s.Now())+saveTime+leaseMargin)
 	}
 	return w
 }
 
-func (w *work) now() time.Time { return w.Now() }
-
-// plan joins the delivery to its incident, and goes on with that as far as time
-// allows.
-func (s *Service) plan(ctx context.Context, d pushing.Delivery) (pushing.Result, error) {
-	w := s.newWork(ctx, groupKey(*d.Plan))
-	var isNew, taken bool
-	err := s.update(ctx, w.key, func(g *group) error {
-		var in *incident
-		in, isNew = g.open(d, s.policy, s.Now())
-		taken = in.take(w.lease, s.Now())
-		w.incident = *in
+// join finds the delivery's incident, or opens one. taken: it is ours to go on
+// with; otherwise the result is the answer.
+func (s *Service) join(ctx context.Context, d pushing.Delivery) (w *work, taken bool, result pushing.Result, err error) {
+	w = s.newWork(ctx, groupKey(*d.Plan))
+	found, isNew := false, false
+	err = s.update(ctx, w.key, func(g *group) error {
+		in, opened := g.open(d, s.policy, s.Now())
+		if found = in != nil; found {
+			isNew, taken = opened, in.take(w.lease, s.Now())
+			w.incident = *in
+		}
 		return nil
 	})
 	switch {
 	case err != nil:
-		return s.stateDown(err), err
-	case taken:
-		return w.run(ctx)
-	case w.incident.Stage != closed:
-		return w.pause(CodeInProgress, "somebody is at this incident", 0), nil
-	case !isNew && d.Alert:
+		return w, false, s.stateDown(err), err
+	case !found:
+		return w, false, answer(Report{Code: CodeBudget, Message: fmt.Sprintf("alerts have opened %d incidents of this group: look at them first", maxAlerts)}), nil
+	case !d.Alert && w.incident.Asked != askedFor(*d.Plan):
+		return w, false, s.refuse(ctx, d, Report{Code: CodeContradicting, Message: "this source and id asked for another plan before: send it under a new id"}), nil
+	case w.incident.Stage == closed && !isNew && d.Alert:
 		r := w.report()
 		r.Requests, r.Code = 0, CodeJoined
 		r.Message = fmt.Sprintf("this alert belongs to an incident that ended at %s: nothing is planned until %s after that", w.incident.ClosedAt.UTC().Format(time.RFC3339), s.policy.Cooldown)
-		return answer(r), nil
+		return w, false, answer(r), nil
+	case w.incident.Stage == closed && !d.Alert && !w.incident.Announced: // refused as it was opened
+		if err := w.emit(ctx, w.head()); err != nil {
+			return w, false, pushing.Result{Code: CodeSink, Message: "the plan was refused, and the result event could not be delivered: " + err.Error(), Deferred: true}, err
+		}
+		return w, false, answer(w.report()), nil
+	case w.incident.Stage != closed && !taken:
+		return w, false, w.pause(CodeInProgress, errLost.Error(), 0), nil
 	}
-	return answer(w.report()), nil
+	return w, taken, answer(w.report()), nil
 }
 
-// step changes the incident while it is ours.
+// step changes the incident while it is ours, and renews the lease.
 func (w *work) step(ctx context.Context, change func(*group, *incident)) error {
 	// What was done is noted even when the invocation is over.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reserve)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTime)
 	defer cancel()
-	return w.update(ctx, w.key, func(g *group) error {
+	var after incident
+	err := w.update(ctx, w.key, func(g *group) error {
 		in := g.find(w.incident.ID)
 		if in == nil || in.Fence != w.incident.Fence || in.Stage == closed {
 			return errLost
 		}
+		in.LeaseUntil = w.Now().Add(w.lease)
 		change(g, in)
-		w.incident = *in
+		after = *in
 		return nil
 	})
+	if err == nil {
+		w.incident = after
+	}
+	return err
 }
 
 // run goes on with the incident until it is closed, has to wait, or ctx ends.
 func (w *work) run(ctx context.Context) (pushing.Result, error) {
-	for {
-		var wait time.Duration
-		var err error
-		if in := w.incident; in.Stage != closed && w.Now().Sub(in.OpenedAt) >= w.policy.MaxAge {
+	for w.incident.Stage != closed {
+		if in := w.incident; w.Now().Sub(in.OpenedAt) >= w.policy.MaxAge {
 			return w.fail(ctx, CodeExpired, fmt.Sprintf("given up, because the messages have expired: %d requests were sent; last reason: %s", in.Requests, cmp.Or(in.Message, "none")))
 		}
+		do := w.selects
 		switch w.incident.Stage {
-		case selecting:
-			wait, err = w.selects(ctx)
 		case announcing:
-			wait, err = w.announces(ctx)
+			do = w.announces
 		case sending:
-			wait, err = w.sendsRequests(ctx)
-		default:
-			return answer(w.report()), nil
+			do = w.sendsRequests
 		}
-		if err != nil || wait > 0 {
-			return w.interrupted(ctx, wait, err)
+		if err := do(ctx); err != nil {
+			return w.interrupted(ctx, err)
 		}
 	}
+	return answer(w.report()), nil
 }
 
 // waiting is an error that says why an incident has to wait.
-type waiting struct{ code, text string }
+type waiting struct {
+	code, text string
+	lasts      time.Duration
+}
 
 // Error returns why.
 func (e *waiting) Error() string { return e.text }
@@ -122,21 +133,21 @@ const (
 )
 
 // interrupted notes why the work stops here, and gives the incident free.
-func (w *work) interrupted(ctx context.Context, wait time.Duration, cause error) (pushing.Result, error) {
+func (w *work) interrupted(ctx context.Context, cause error) (pushing.Result, error) {
 	if errors.Is(cause, errLost) {
 		return w.pause(CodeInProgress, cause.Error(), waitForOthers), cause
 	}
 	e, why := new(pushing.Error), new(waiting)
-	code, text := CodeGoesOn, "there is more to do than time: the sweep goes on with it"
+	code, text, wait := CodeGoesOn, "there is more to do than time: the sweep goes on with it", time.Duration(0)
 	switch {
 	case errors.As(cause, &why):
-		code, text = why.code, why.text
+		code, text, wait = why.code, why.text, why.lasts
 	case errors.As(cause, &e) && (e.Kind == pushing.Refused || e.Kind == pushing.Invalid):
 		return w.fail(ctx, cmp.Or(e.Code, e.Kind.String()), e.Error())
 	case ctx.Err() != nil:
 	case errors.As(cause, &e):
 		code, text, wait = cmp.Or(e.Code, e.Kind.String()), e.Error(), waitForOthers
-	case cause != nil:
+	default:
 		code, text, wait = CodeState, cause.Error(), waitForOthers
 	}
 	err := w.step(ctx, func(_ *group, in *incident) {
@@ -148,20 +159,28 @@ func (w *work) interrupted(ctx context.Context, wait time.Duration, cause error)
 	return w.pause(code, text, wait), cause
 }
 
+// head is what is told of an incident in any case.
+func (w *work) head() events.Planned {
+	in := w.incident
+	return events.Planned{
+		IncidentID: in.ID, InstanceID: in.Plan.InstanceID, GroupID: in.Plan.GroupID, Topic: in.Plan.Topic, Source: in.Plan.Source,
+		Reason: in.Plan.Reason, RequestedBy: in.Plan.RequestedBy, Code: in.Code, Message: in.Message, CutOff: in.OpenedAt.UTC(),
+		DryRun: !in.sends(w.policy), Part: 1, Parts: 1,
+	}
+}
+
 // fail closes an incident without more requests, and tells of it if nothing was
 // told yet.
 func (w *work) fail(ctx context.Context, code, message string) (pushing.Result, error) {
-	p := events.Planned{
-		IncidentID: w.incident.ID, InstanceID: w.incident.Plan.InstanceID, GroupID: w.incident.Plan.GroupID, Topic: w.incident.Plan.Topic,
-		Source: w.incident.Plan.Source, Reason: w.incident.Plan.Reason, RequestedBy: w.incident.Plan.RequestedBy,
-		Code: code, Message: message, CutOff: w.incident.OpenedAt.UTC(), DryRun: w.incident.Plan.DryRun, Part: 1, Parts: 1,
-	}
-	if w.incident.Stage == selecting {
+	if !w.incident.Announced {
+		p := w.head()
+		p.Code, p.Message = code, message
 		if err := w.emit(ctx, p); err != nil {
-			return w.interrupted(ctx, waitForOthers, &waiting{CodeSink, "the plan failed, and the result event could not be delivered: " + err.Error()})
+			return w.interrupted(ctx, &waiting{CodeSink, "the plan failed, and the result event could not be delivered: " + err.Error(), waitForOthers})
 		}
 	}
-	if err := w.step(ctx, func(_ *group, in *incident) { in.end(code, message, w.Now()) }); err != nil {
+	w.dropScan(ctx)
+	if err := w.step(ctx, func(g *group, in *incident) { g.end(in, code, message, w.Now()) }); err != nil {
 		return w.stateDown(err), err
 	}
 	result := answer(w.report())

@@ -2,6 +2,7 @@ package pushing
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -9,11 +10,11 @@ import (
 	"github.com/ons-repush/ons-repush/events"
 )
 
-// watch pauses an operation whose first outcomes mostly fail: what fails fifty
-// times is likely to fail nine thousand times. It does so once; a person who lets
-// the operation continue has looked at it. Of what it counts the ledger is asked,
-// so that the outcomes of all instances count, and only when one fails. Safe for
-// concurrent use.
+// watch pauses an operation of which, after its first fifty outcomes, most have
+// failed: what fails fifty times is likely to fail nine thousand times. It judges
+// an operation once; a person who lets it continue has looked at it. The ledger is
+// asked for the counts, so that the outcomes of all instances count, and only when
+// one fails. Safe for concurrent use.
 type watch struct {
 	mu sync.Mutex
 	// asked is when the ledger was asked last, settled: it need not be again.
@@ -22,10 +23,10 @@ type watch struct {
 }
 
 const (
-	// watchFirst outcomes are judged, and no later than watchLast: who has come so
-	// far is past the beginning.
+	// watchFirst is how many outcomes there must be.
 	watchFirst = 50
-	watchLast  = 100
+	// watchMark is how long it is remembered that an operation was paused.
+	watchMark = 7 * 24 * time.Hour
 	// watchEvery is how often at most the ledger is asked about an operation.
 	watchEvery = time.Second
 	// watchMost bounds the operations that are remembered; then it begins anew,
@@ -80,15 +81,20 @@ func (w *watch) ended(ctx context.Context, l Orders, operationID string, o event
 	if err != nil || decided < watchFirst {
 		return
 	}
-	// A mark that no request is subject to: "#" is not in any operation's id.
-	judged := operationID + "#judged"
-	if mark, err := l.Progress(ctx, judged); err != nil || decided > watchLast || slices.Contains(mark.Orders, CodePaused) || 2*failed <= decided {
-		if err == nil {
-			w.settle(operationID)
-		}
+	if 2*failed <= decided {
+		w.settle(operationID)
 		return
 	}
-	if l.Order(ctx, OfOperation(judged), Order{Code: CodePaused}) == nil && l.Order(ctx, OfOperation(operationID), Order{Code: CodePaused}) == nil {
+	// A mark that no request is subject to: "#" is not in any operation's id. It
+	// comes last, so that who cannot set it has paused all the same.
+	judged := operationID + "#judged"
+	mark, err := l.Progress(ctx, judged)
+	if err == nil && !slices.Contains(mark.Orders, CodePaused) {
+		err = errors.Join(
+			l.Order(ctx, OfOperation(operationID), Order{Code: CodePaused}),
+			l.Order(ctx, OfOperation(judged), Order{Code: CodePaused, For: watchMark}))
+	}
+	if err == nil {
 		w.settle(operationID)
 	}
 }
