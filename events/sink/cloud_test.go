@@ -355,7 +355,7 @@ func TestOneRefusedOfSixteenIsSentAgainAlone(t *testing.T) {
 					return
 				}
 				var partly *sink.UndeliveredError
-				if !errors.As(err, &partly) || len(calls) != 1 || !slices.Equal(slices.Collect(maps.Keys(partly.Failed)), []int{7}) {
+				if !errors.As(err, &partly) || len(calls) != 1 || !slices.Equal(slices.Collect(maps.Keys(partly.Failed)), []int{7}) || partly.First() != 7 {
 					t.Fatalf("error %v, calls %v", err, calls)
 				}
 				if text := partly.Failed[7].Error(); !strings.Contains(text, `"id-07": InvalidArgument`) || strings.Contains(text, "sesame") {

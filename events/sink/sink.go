@@ -54,6 +54,10 @@ func (e *UndeliveredError) Error() string {
 	return fmt.Sprintf("%d events were not delivered; the first: %v", len(indexes), e.Failed[indexes[0]])
 }
 
+// First is the index of the first event that was not taken over: all before it
+// were.
+func (e *UndeliveredError) First() int { return slices.Min(slices.Collect(maps.Keys(e.Failed))) }
+
 // Unwrap returns the causes.
 func (e *UndeliveredError) Unwrap() []error { return slices.Collect(maps.Values(e.Failed)) }
 

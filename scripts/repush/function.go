@@ -22,12 +22,18 @@ import (
 	"github.com/ons-repush/ons-repush/infra/local/fcd"
 )
 
-// buildFunction compiles functions/repush into dir and returns the path of the
+// Functions, by the folder of their source.
+const (
+	repushFunction = "repush"
+	planFunction   = "plan"
+)
+
+// buildFunction compiles functions/name into dir and returns the path of the
 // binary. It needs the source: the folder of the module or one below it.
-func buildFunction(ctx context.Context, dir string) (string, error) {
-	binary := filepath.Join(dir, "repush")
+func buildFunction(ctx context.Context, dir, name string) (string, error) {
+	binary := filepath.Join(dir, name)
 	// lambda.norpc leaves out net/rpc, a third of the binary.
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", "lambda.norpc", "-o", binary, "github.com/ons-repush/ons-repush/functions/repush")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", "lambda.norpc", "-o", binary, "github.com/ons-repush/ons-repush/functions/"+name)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the function (run this inside a clone of ons-repush, or name a built function with --bin): %w\n%s", err, out)
 	}
@@ -74,15 +80,15 @@ func notes(to io.Writer) func(format string, args ...any) {
 // prepared is a function to run, and a folder of this run alone.
 type prepared struct{ binary, dir string }
 
-// prepare takes bin, or builds the function.
-func prepare(ctx context.Context, bin string, say func(format string, args ...any)) (p prepared, err error) {
+// prepare takes bin, or builds functions/name.
+func prepare(ctx context.Context, name, bin string, say func(format string, args ...any)) (p prepared, err error) {
 	if p.dir, err = os.MkdirTemp("", "repush-"); err != nil || bin != "" {
 		p.binary = bin
 		return p, err
 	}
-	say("building the function (the first time takes a minute) …")
+	say("building functions/%s (the first time takes a minute) …", name)
 	defer time.AfterFunc(10*time.Second, func() { say("still building …") }).Stop()
-	if p.binary, err = buildFunction(ctx, p.dir); err != nil {
+	if p.binary, err = buildFunction(ctx, p.dir, name); err != nil {
 		p.remove()
 	}
 	return p, err
@@ -200,12 +206,12 @@ func stateSetting(flag, byDefault string) (string, error) {
 	return "file:" + path, err
 }
 
-// defaultLedger is the operator's own (source: XDG Base Directory
+// defaultLedger is the operator's own of this name (source: XDG Base Directory
 // Specification); empty without a home folder.
-func defaultLedger() string {
+func defaultLedger(name string) string {
 	for _, dir := range []string{os.Getenv("XDG_STATE_HOME"), filepath.Join(os.Getenv("HOME"), ".local", "state")} {
 		if filepath.IsAbs(dir) {
-			return filepath.Join(dir, "ons-repush", "ledger")
+			return filepath.Join(dir, "ons-repush", name)
 		}
 	}
 	return ""

@@ -62,16 +62,22 @@ Exit status: 0 all handed over or answered well, 1 nothing was handed over,
 		},
 	}
 	addRequestFlags(cmd, "2")
+	o.addTarget(cmd, "target")
 	f := cmd.Flags()
-	f.StringVar(&o.to, "to", "", "target")
 	f.BoolVar(&o.async, "async", false, "fc and fc2: leave it to the function's queue, which takes an event once")
 	f.BoolVar(&o.logs, "logs", false, "fc and fc2: show the end of the function's log")
-	f.StringVar(&o.account, "account", os.Getenv("ALIBABA_CLOUD_ACCOUNT_ID"), "account id; by default ALIBABA_CLOUD_ACCOUNT_ID")
 	f.StringVar(&o.region, "region", cmp.Or(os.Getenv("REPUSH_REGION"), os.Getenv("ALIBABA_CLOUD_REGION_ID")), "region; by default REPUSH_REGION or ALIBABA_CLOUD_REGION_ID")
-	f.StringVar(&o.endpoint, "endpoint", "", "another host: https, or http to loopback")
 	f.DurationVar(&o.timeout, "timeout", time.Minute, "how long one event may take")
 	f.BoolVar(&o.json, "json", false, "print one JSON object")
 	return cmd
+}
+
+// addTarget declares the flags that name a target but its region.
+func (o *injectOptions) addTarget(cmd *cobra.Command, doc string) {
+	f := cmd.Flags()
+	f.StringVar(&o.to, "to", "", doc)
+	f.StringVar(&o.account, "account", os.Getenv("ALIBABA_CLOUD_ACCOUNT_ID"), "account id; by default ALIBABA_CLOUD_ACCOUNT_ID")
+	f.StringVar(&o.endpoint, "endpoint", "", "another host of the target: https, or http to loopback")
 }
 
 // requestsOf are the events of the file, or the one of the flags.

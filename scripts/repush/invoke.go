@@ -102,7 +102,7 @@ func (o invokeOptions) run(cmd *cobra.Command, payload []byte) error {
 	if err != nil {
 		return err
 	}
-	f, err := prepare(cmd.Context(), o.bin, notes(cmd.ErrOrStderr()))
+	f, err := prepare(cmd.Context(), repushFunction, o.bin, notes(cmd.ErrOrStderr()))
 	if err != nil {
 		return err
 	}
@@ -172,8 +172,9 @@ func verdict(response fcd.Response, completed []events.Completed) error {
 	return nil
 }
 
-// returned is what the function returns, as far as it can be read. What is not
-// decided has no outcome, nor has a control event, which has a report.
+// returned is what a function returns, as far as it can be read. What is not
+// decided has no outcome, nor has a control event, which has a report. The last
+// fields are the report of functions/plan on one delivery.
 type returned struct {
 	Results []struct {
 		EventID, Code, Message string
@@ -182,6 +183,11 @@ type returned struct {
 	}
 	Deferred     int
 	ErrorMessage string
+
+	OperationID, Code, Message string
+	Manifest                   struct{ Incomplete string }
+	Requests                   int
+	Open                       bool
 }
 
 func read(answer []byte) (r returned) {
@@ -189,12 +195,13 @@ func read(answer []byte) (r returned) {
 	return r
 }
 
-// reason is what a function says that failed, or of the first result.
+// reason is what a function says that failed, or of the first result, or of a plan.
 func (r returned) reason() string {
-	if r.ErrorMessage == "" && len(r.Results) > 0 {
-		return strings.Trim(r.Results[0].Code+": "+r.Results[0].Message, ": ")
+	code, message := r.Code, r.Message
+	if len(r.Results) > 0 {
+		code, message = r.Results[0].Code, r.Results[0].Message
 	}
-	return r.ErrorMessage
+	return cmp.Or(r.ErrorMessage, strings.Trim(code+": "+message, ": "))
 }
 
 // endedWell reports that an outcome, if there is one, leaves nothing to do.

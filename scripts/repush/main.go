@@ -70,6 +70,6 @@ Exit status: 0 everything ended well, 1 it could not be done,
 		SilenceErrors: true, SilenceUsage: true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
-	root.AddCommand(newDemo(), newPush(), newInject(), newInvoke(), newOnsd(), newUp())
+	root.AddCommand(newDemo(), newPlan(), newPush(), newInject(), newInvoke(), newOnsd(), newUp())
 	return root
 }

@@ -17,14 +17,19 @@ import (
 	"github.com/ons-repush/ons-repush/events"
 )
 
-// function builds the function once for all tests.
-var function = sync.OnceValues(func() (string, error) {
+// function and planBinary build a function once for all tests.
+var (
+	function   = sync.OnceValues(func() (string, error) { return buildOnce(repushFunction) })
+	planBinary = sync.OnceValues(func() (string, error) { return buildOnce(planFunction) })
+)
+
+func buildOnce(name string) (string, error) {
 	dir, err := os.MkdirTemp("", "repush-test-")
 	if err != nil {
 		return "", err
 	}
-	return buildFunction(context.Background(), dir)
-})
+	return buildFunction(context.Background(), dir, name)
+}
 
 // asCommand makes this test binary the command itself, for tests that kill it.
 const asCommand = "ONS_REPUSH_TEST_AS_COMMAND"
@@ -35,8 +40,10 @@ func TestMain(m *testing.M) {
 		main()
 	}
 	status := m.Run()
-	if path, err := function(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path))
+	for _, binary := range []func() (string, error){function, planBinary} {
+		if path, err := binary(); err == nil {
+			_ = os.RemoveAll(filepath.Dir(path))
+		}
 	}
 	os.Exit(status)
 }
@@ -75,12 +82,21 @@ func built(t *testing.T) string {
 	return path
 }
 
-// TestDemo: every one of the 25 ends as the scenario says, about three seconds
-// after what the quota needs at the latest, and the stand-in counts one delivery
-// each.
+func builtPlan(t *testing.T) string {
+	t.Helper()
+	path, err := planBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestDemo: from the alert alone, every one of the 25 ends as the scenario says, the two that no plan may
+// ask for by hand; the stand-in counts one delivery each, and the repeated alert adds
+// nothing.
 func TestDemo(t *testing.T) {
 	t.Parallel()
-	status, stdout, stderr := repush(t.Context(), "", "demo", "--json", "--bin", built(t))
+	status, stdout, stderr := repush(t.Context(), "", "demo", "--json", "--bin", built(t), "--plan-bin", builtPlan(t))
 	if status != exitDone {
 		t.Fatalf("status %d\n%s\n%s", status, stdout, stderr)
 	}
@@ -99,15 +115,30 @@ func TestDemo(t *testing.T) {
 	if deliveries != 23 || len(report.Twice) != 0 || len(report.Results) != 25 {
 		t.Errorf("%d deliveries, %d results, twice: %v", deliveries, len(report.Results), report.Twice)
 	}
+	p := report.Plan
+	if p.Requests != 23 || p.Manifest.Count != 23 || p.Manifest.Incomplete != "" || p.Manifest.DryRun || p.Repeat != "Joined" || p.RepeatAdded != 0 {
+		t.Errorf("plan: %+v", p)
+	}
+	if out := p.Manifest.LeftOut; len(out) != 1 || out[0].Reason != "origin expired: resend only" || len(out[0].MsgIDs) != 1 {
+		t.Errorf("left out: %+v", out)
+	}
+	for _, e := range report.Results {
+		var c events.Completed
+		if err := json.Unmarshal(e.Data, &c); err != nil || c.Request.Source != events.SourcePlan && c.Request.Source != "repush/demo" {
+			t.Errorf("%v in %s", err, e.Data)
+		}
+	}
 }
 
 func TestDemoForPeople(t *testing.T) {
 	t.Parallel()
-	status, stdout, stderr := repush(t.Context(), "", "demo", "--bin", built(t))
+	status, stdout, stderr := repush(t.Context(), "", "demo", "--bin", built(t), "--plan-bin", builtPlan(t))
 	if status != exitDone {
 		t.Fatalf("status %d\n%s\n%s", status, stdout, stderr)
 	}
-	for _, want := range []string{"nothing leaves it", "reached a consumer", `"type": "repush:Message:Completed"`, "what to try next", "23 accepted"} {
+	for _, want := range []string{"nothing leaves it", "reached a consumer", `"type": "repush:Message:Completed"`, "what to try next", "23 accepted",
+		"alert     SendDLQMessageCountPerGid of GID_billing", "GID_billing: 23 to push, by topic 23 orders", "left out 1: origin expired: resend only", "about 3s at the quota",
+		"API calls 1 OnsDLQMessagePageQueryByGroupId", "23 by the plan, 2 by hand", "once more, right after the first: Joined, 0 requests"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("%q is missing in:\n%s", want, stdout)
 		}
@@ -120,7 +151,7 @@ func TestDemoForPeople(t *testing.T) {
 func TestDemoCrash(t *testing.T) {
 	t.Parallel()
 	began := time.Now()
-	status, stdout, stderr := repush(t.Context(), "", "demo", "--crash", "--json", "--bin", built(t))
+	status, stdout, stderr := repush(t.Context(), "", "demo", "--crash", "--json", "--bin", built(t), "--plan-bin", builtPlan(t))
 	var report demoReport
 	if err := json.Unmarshal([]byte(stdout), &report); err != nil {
 		t.Fatalf("status %d, %v in %s\n%s", status, err, stdout, stderr)
@@ -150,19 +181,23 @@ func TestDemoReport(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		outcome  events.Outcome
+		by       string
 		inFlight bool
 		results  int
 		twice    bool
+		repeat   int // requests of the repeated alert
 		want     bool
 	}{
-		"pushed":                    {outcome: events.Pushed, results: 1, want: true},
-		"unknown":                   {outcome: events.Unknown, results: 1},
-		"unknown after the kill":    {outcome: events.Unknown, inFlight: true, results: 1, want: true},
-		"failed after the kill":     {outcome: events.Failed, inFlight: true, results: 1},
-		"no result":                 {results: 0},
-		"two results":               {outcome: events.Pushed, results: 2},
-		"delivered twice":           {outcome: events.Pushed, results: 1, twice: true},
-		"twice although it crashed": {outcome: events.Unknown, inFlight: true, results: 1, twice: true},
+		"pushed":                         {outcome: events.Pushed, by: byPlan, results: 1, want: true},
+		"not by the plan":                {outcome: events.Pushed, by: byHand, results: 1},
+		"the repeated alert asked again": {outcome: events.Pushed, by: byPlan, results: 1, repeat: 1},
+		"unknown":                        {outcome: events.Unknown, by: byPlan, results: 1},
+		"unknown after the kill":         {outcome: events.Unknown, by: byPlan, inFlight: true, results: 1, want: true},
+		"failed after the kill":          {outcome: events.Failed, by: byPlan, inFlight: true, results: 1},
+		"no result":                      {by: byPlan, results: 0},
+		"two results":                    {outcome: events.Pushed, by: byPlan, results: 2},
+		"delivered twice":                {outcome: events.Pushed, by: byPlan, results: 1, twice: true},
+		"twice although it crashed":      {outcome: events.Unknown, by: byPlan, inFlight: true, results: 1, twice: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -175,12 +210,13 @@ func TestDemoReport(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			d := &demo{api: api, asks: asks[:1], results: new(results), inFlight: map[string]bool{}}
+			asks[0].by = test.by
+			d := &demo{api: api, asks: asks[:1], plan: demoPlan{RepeatAdded: test.repeat}, results: new(results), inFlight: map[string]bool{}}
 			if test.inFlight {
-				d.inFlight[asks[0].event.ID] = true
+				d.inFlight[asks[0].data.MsgID] = true
 			}
 			for i := range test.results {
-				data, _ := json.Marshal(map[string]any{"outcome": test.outcome, "request": map[string]string{"id": asks[0].event.ID}})
+				data, _ := json.Marshal(map[string]any{"outcome": test.outcome, "request": map[string]any{"id": asks[0].event.ID, "data": asks[0].data}})
 				line, err := json.Marshal(events.Event{ID: fmt.Sprint(i), Source: "s", Type: events.TypeMessageCompleted, Data: data})
 				if err != nil {
 					t.Fatal(err)
@@ -361,7 +397,7 @@ func TestUp(t *testing.T) {
 // TestBuildsOnlyFromTheSource: outside the clone it says how to go on.
 func TestBuildsOnlyFromTheSource(t *testing.T) {
 	t.Chdir(t.TempDir())
-	if _, err := buildFunction(t.Context(), t.TempDir()); err == nil || !strings.Contains(err.Error(), "--bin") {
+	if _, err := buildFunction(t.Context(), t.TempDir(), planFunction); err == nil || !strings.Contains(err.Error(), "--bin") {
 		t.Errorf("outside the clone: %v", err)
 	}
 }
@@ -414,13 +450,14 @@ func TestExamplesNameFilesThatExist(t *testing.T) {
 	}
 }
 
-// TestExamplesRun: the examples of push and invoke do what the help says, typed as
-// they stand, but for the endpoint, the function and the folder of the ledger.
+// TestExamplesRun: the examples of plan, push and invoke do what the help says, typed as
+// they stand, but for the endpoint, the function, the target and where files are.
 func TestExamplesRun(t *testing.T) {
 	api := withAPI(t)
+	target, _ := requestsTarget(t, nil)
 	found := 0
 	for _, cmd := range newRoot().Commands() {
-		if cmd.Name() != "push" && cmd.Name() != "invoke" {
+		if cmd.Name() != "plan" && cmd.Name() != "push" && cmd.Name() != "invoke" {
 			continue
 		}
 		for example := range strings.SplitSeq(strings.ReplaceAll(cmd.Example, "\\\n", ""), "\n") {
@@ -438,14 +475,21 @@ func TestExamplesRun(t *testing.T) {
 				}
 			}
 			for i := range args {
-				if args[i] == "ledger" {
-					args[i] = filepath.Join(os.Getenv("HOME"), "ledger")
+				if args[i] == "ledger" || args[i] == "manifest.json" {
+					args[i] = filepath.Join(os.Getenv("HOME"), args[i])
+				} else if args[i] == "fc://repush" {
+					args[i] = target
 				} else if strings.HasPrefix(args[i], "events/") {
 					args[i] = "../../" + args[i]
 				}
 			}
-			if args = append(args, "--bin", built(t)); cmd.Name() == "push" {
-				args = append(args, "--ons", api.URL)
+			switch cmd.Name() {
+			case "plan":
+				args = append(args, "--bin", builtPlan(t), "--ons", api.URL)
+			case "push":
+				args = append(args, "--ons", api.URL, "--bin", built(t))
+			default:
+				args = append(args, "--bin", built(t))
 			}
 			status, stdout, stderr := repush(t.Context(), "", args...)
 			if status != exitDone && !strings.Contains(line, "requested.minimal") { // which is about nobody's message
@@ -453,7 +497,7 @@ func TestExamplesRun(t *testing.T) {
 			}
 		}
 	}
-	if found < 5 {
+	if found < 7 {
 		t.Errorf("only %d examples were found", found)
 	}
 }

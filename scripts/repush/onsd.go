@@ -60,7 +60,7 @@ and is taken up again every minute, or by the command that is shown.`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			out, say := cmd.OutOrStdout(), notes(cmd.ErrOrStderr())
-			built, err := prepare(cmd.Context(), bin, say)
+			built, err := prepare(cmd.Context(), repushFunction, bin, say)
 			if err != nil {
 				return err
 			}

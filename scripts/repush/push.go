@@ -8,23 +8,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/ons-repush/ons-repush/events"
-	"github.com/ons-repush/ons-repush/events/sink"
 	"github.com/ons-repush/ons-repush/infra/local/fcd"
 )
 
-type pushOptions struct {
-	functionFlags
-	region, ons, state string
-	timeout            time.Duration
-}
+type pushOptions struct{ localFlags }
 
 func newPush() *cobra.Command {
 	var o pushOptions
@@ -55,12 +48,7 @@ itself. A push that was interrupted ends as unknown.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
 	}
 	addRequestFlags(cmd, "the next one, by the ledger")
-	f := cmd.Flags()
-	f.StringVar(&o.region, "region", "", "region of the instance; empty means REPUSH_REGION")
-	f.StringVar(&o.ons, "ons", "", "another ONS OpenAPI endpoint: https, or http to loopback")
-	f.StringVar(&o.state, "state", "", "file of the ledger, or memory for none that lasts; by default REPUSH_STATE,\nelse $XDG_STATE_HOME/ons-repush/ledger or ~/.local/state/ons-repush/ledger")
-	f.DurationVar(&o.timeout, "timeout", time.Minute, "the function's time-out")
-	o.add(cmd)
+	o.add(cmd, pushLedger)
 	return cmd
 }
 
@@ -70,41 +58,20 @@ func (o pushOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	if cmp.Or(o.region, os.Getenv("REPUSH_REGION")) == "" {
-		return usage(errors.New("--region: is required, or REPUSH_REGION in the environment"))
-	}
-	if _, _, err := endpoint(cmp.Or(o.ons, "https://default")); err != nil {
-		return usage(fmt.Errorf("--ons: %w", err))
-	}
-	keys, err := operatorCredentials(ctx)
+	keys, err := o.complete(ctx, pushLedger)
 	if err != nil {
 		return err
 	}
-	if o.state, err = stateSetting(o.state, defaultLedger()); err != nil {
-		return err
-	}
-	allow := os.Getenv("REPUSH_ALLOW")
-	if allow == "" {
-		allow = asked.InstanceID + "/" + asked.GroupID + "/" + asked.Topic
-		say("REPUSH_ALLOW is not set: this run may push %s and nothing else", allow)
-	}
-	built, err := prepare(ctx, o.bin, say)
-	if err != nil {
-		return err
-	}
-	defer built.remove()
-	asked.NotAfter = time.Now().Add(o.timeout).UTC() // what is left undecided is never pushed by itself
 	collected := new(results)
-	f, err := fcd.Start(ctx, fcd.Options{
-		Binary: built.binary, Runtime: fcd.FCGo1, Env: o.environment(allow, keys), Timeout: o.timeout, Stdout: collected, Stderr: o.log(cmd.ErrOrStderr()),
-	})
+	f, end, err := o.start(cmd, repushFunction, asked.InstanceID+"/"+asked.GroupID+"/"+asked.Topic, collected, o.environment(keys)...)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return errors.New("interrupted: nothing was pushed")
 	case err != nil:
-		return startError(err)
+		return err
 	}
-	defer f.Kill()
+	defer end()
+	asked.NotAfter = time.Now().Add(o.timeout).UTC() // what is left undecided is never pushed by itself
 	if again, _ := cmd.Flags().GetString("again"); again == nextGeneration {
 		if asked.Generation, err = generationAfter(ctx, f, asked); err != nil {
 			return fmt.Errorf("nothing was pushed: --again: %w", err)
@@ -176,19 +143,6 @@ func (o pushOptions) push(ctx context.Context, f *fcd.Function, collected *resul
 	}
 	printPushed(out, event.ID, response, completed)
 	return err
-}
-
-// environment is what the function runs with: the operator's settings and the
-// credentials, which reach it by no other way. Results go to this command too.
-func (o pushOptions) environment(allow string, keys sink.Credentials) []string {
-	results := os.Getenv("REPUSH_RESULTS")
-	if !strings.Contains(","+results+",", ",stdout,") {
-		results = strings.TrimSuffix("stdout,"+results, ",")
-	}
-	return append(operatorEnv(os.Environ()), "REPUSH_ALLOW="+allow, "REPUSH_RESULTS="+results, "REPUSH_STATE="+o.state,
-		"REPUSH_REGION="+cmp.Or(o.region, os.Getenv("REPUSH_REGION")), "REPUSH_ONS_ENDPOINT="+cmp.Or(o.ons, os.Getenv("REPUSH_ONS_ENDPOINT")),
-		"ALIBABA_CLOUD_ACCESS_KEY_ID="+keys.AccessKeyID, "ALIBABA_CLOUD_ACCESS_KEY_SECRET="+keys.AccessKeySecret,
-		"ALIBABA_CLOUD_SECURITY_TOKEN="+keys.SecurityToken)
 }
 
 // printPushed shows every result: beside that of the request, the one of a push

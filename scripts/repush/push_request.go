@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os/user"
 	"strconv"
@@ -65,15 +64,7 @@ func requestOf(cmd *cobra.Command) (events.Requested, error) {
 	}
 	raw, _ := json.Marshal(fields) // cannot fail
 	asked, err := events.DecodeRequested(raw)
-	var invalid *events.ValidationError
-	if errors.As(err, &invalid) {
-		var problems []string
-		for _, p := range invalid.Problems {
-			problems = append(problems, flagOf[p.Field]+": "+strings.Replace(p.Rule, "from 1 to", "from 2 to", 1))
-		}
-		return asked, usage(errors.New(strings.Join(problems, "; ")))
-	}
-	return asked, err
+	return asked, flagErrors(err, flagOf)
 }
 
 // wrap makes the event of what by asks for. Its id follows from the request: sent

@@ -38,6 +38,7 @@ func askFor(msg string, more ...string) []string {
 func withAPI(t *testing.T, more ...string) *standIn {
 	t.Helper()
 	built(t) // while HOME still has the build cache
+	builtPlan(t)
 	api, err := startStandIn("127.0.0.1:0", "")
 	if err != nil {
 		t.Fatal(err)
@@ -241,13 +242,13 @@ func TestPushRefuses(t *testing.T) {
 func TestPushEnvironment(t *testing.T) {
 	withKeys(t, "", "", "stale", "REPUSH_REGION=cn-beijing", "REPUSH_QPS=5", "REPUSH_STATE=memory", "UNRELATED=sesame", "REPUSH_RESULTS=https://results.example")
 	got := make(map[string]string)
-	o := pushOptions{region: "cn-hangzhou", ons: "https://ons.example", state: "file:/ledger"}
-	for _, entry := range o.environment("a/b/c", sink.Credentials{AccessKeyID: "id", AccessKeySecret: "secret"}) {
+	o := localFlags{region: "cn-hangzhou", ons: "https://ons.example", state: "file:/ledger"}
+	for _, entry := range o.environment(sink.Credentials{AccessKeyID: "id", AccessKeySecret: "secret"}) {
 		name, value, _ := strings.Cut(entry, "=")
 		got[name] = value // the last one wins, as in os/exec
 	}
 	for name, want := range map[string]string{
-		"REPUSH_REGION": "cn-hangzhou", "REPUSH_QPS": "5", "UNRELATED": "", "REPUSH_ALLOW": "a/b/c", "REPUSH_STATE": "file:/ledger", "REPUSH_ONS_ENDPOINT": "https://ons.example",
+		"REPUSH_REGION": "cn-hangzhou", "REPUSH_QPS": "5", "UNRELATED": "", "REPUSH_STATE": "file:/ledger", "REPUSH_ONS_ENDPOINT": "https://ons.example",
 		"REPUSH_RESULTS": "stdout,https://results.example", "ALIBABA_CLOUD_ACCESS_KEY_ID": "id", "ALIBABA_CLOUD_ACCESS_KEY_SECRET": "secret", "ALIBABA_CLOUD_SECURITY_TOKEN": "",
 	} {
 		if got[name] != want {

@@ -12,13 +12,16 @@ import (
 // results collects the result events that a function writes to its standard
 // output. Safe for concurrent use.
 type results struct {
-	// seen is called for every result whose id is new; nil: nothing is.
-	seen func(events.Completed)
+	// seen is called for every result of a request whose id is new, frozen once all
+	// parts of a manifest are there; nil: nothing is.
+	seen   func(events.Completed)
+	frozen func(events.Planned)
 
 	mu        sync.Mutex
 	partial   []byte
 	events    []events.Event
 	completed []events.Completed
+	planned   []events.Planned // parts of a manifest, or why there is none
 }
 
 // Write takes the function's output as it comes; lines that are no result
@@ -40,14 +43,26 @@ func (r *results) Write(p []byte) (int, error) {
 func (r *results) take(line []byte) {
 	e, err := events.Decode(line)
 	known := slices.ContainsFunc(r.events, func(other events.Event) bool { return other.ID == e.ID })
-	var c events.Completed
-	if err != nil || known || e.Type != events.TypeMessageCompleted || json.Unmarshal(e.Data, &c) != nil {
+	if err != nil || known {
 		return
 	}
-	r.events, r.completed = append(r.events, e), append(r.completed, c)
-	if r.seen != nil {
-		r.seen(c)
+	var c events.Completed
+	p, notPlanned := events.DecodePlanned(e.Data)
+	switch {
+	case e.Type == events.TypePlanCompleted && notPlanned == nil:
+		r.planned = append(r.planned, p)
+		if whole, err := r.whole(); r.frozen != nil && err == nil && whole.OperationID != "" {
+			r.frozen(whole)
+		}
+	case e.Type == events.TypeMessageCompleted && json.Unmarshal(e.Data, &c) == nil:
+		r.completed = append(r.completed, c)
+		if r.seen != nil {
+			r.seen(c)
+		}
+	default:
+		return
 	}
+	r.events = append(r.events, e)
 }
 
 // all returns the results so far, in the order of their arrival.
@@ -55,4 +70,22 @@ func (r *results) all() ([]events.Event, []events.Completed) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.events), slices.Clone(r.completed)
+}
+
+// manifest is what came of a plan: without an operation it says why there is none.
+// The error means that not all of it came.
+func (r *results) manifest() (events.Planned, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.whole()
+}
+
+func (r *results) whole() (events.Planned, error) {
+	parts := slices.DeleteFunc(slices.Clone(r.planned), func(p events.Planned) bool { return p.OperationID == "" })
+	if len(parts) == 0 {
+		parts = r.planned
+	}
+	p, err := events.Manifest(parts...)
+	p.Part, p.Parts = 1, 1
+	return p, err
 }

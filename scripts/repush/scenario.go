@@ -9,19 +9,31 @@ import (
 	"github.com/ons-repush/ons-repush/infra/local/onsd"
 )
 
-// ask is one request of the scenario.
+// ask is one message of the scenario, and the request for it.
 type ask struct {
 	label string
 	event events.Event
 	data  events.Requested
+	// by is who asks: the plan, or a person by hand, because of what the plan left
+	// the message out for.
+	by string
 }
 
-// expected outcomes of the sample data set, by the label of the scenario.
-var expected = map[string]events.Outcome{
-	"stuck":                         events.Pushed,
-	"answer cut after the delivery": events.Unknown,
-	"expired":                       events.Expired,
-	"unknown topic":                 events.Failed,
+// Who asks.
+const (
+	byPlan = "by the plan"
+	byHand = "by hand"
+)
+
+// expected is what becomes of the sample data set, by the label of the scenario.
+var expected = map[string]struct {
+	outcome events.Outcome
+	by      string
+}{
+	"stuck":                         {events.Pushed, byPlan},
+	"answer cut after the delivery": {events.Unknown, byPlan},
+	"expired":                       {events.Expired, byHand + " (origin expired: resend only)"},
+	"unknown topic":                 {events.Failed, byHand},
 }
 
 // scenario turns the messages of the data set into requests.
@@ -40,7 +52,7 @@ func scenario(d *onsd.Data, now time.Time) ([]ask, error) {
 			if err != nil {
 				return nil, err
 			}
-			asks = append(asks, ask{label: step.Label, data: data, event: events.Event{
+			asks = append(asks, ask{label: step.Label, by: byHand, data: data, event: events.Event{
 				ID: fmt.Sprintf("demo-%02d", len(asks)+1), Source: "repush/demo", Type: events.TypeMessageRequested, Time: now.UTC(), Data: raw,
 			}})
 		}
@@ -51,6 +63,17 @@ func scenario(d *onsd.Data, now time.Time) ([]ask, error) {
 	return asks, nil
 }
 
+// platformEvent is what EventBridge makes of something of this account.
+func platformEvent(id, source, kind, subject, region string, at time.Time, data map[string]any) map[string]any {
+	return map[string]any{
+		"id": id, "source": source, "specversion": "1.0", "type": kind, "subject": subject,
+		"time": at.Format(time.RFC3339), "datacontenttype": "application/json; charset=utf-8",
+		"aliyunaccountid": demoAccount, "aliyunregionid": region, "aliyunpublishtime": at.Format(time.RFC3339), "data": data,
+	}
+}
+
+const demoAccount = "123456789012"
+
 // rocketMQ wraps a request the way EventBridge delivers a message of a RocketMQ
 // topic, event-driven (source: fc-runtime-go-sdk events/README_RocketMQ.md).
 func (a ask) rocketMQ(region string) ([]byte, error) {
@@ -58,18 +81,36 @@ func (a ask) rocketMQ(region string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(map[string]any{
-		"id": "eb-" + a.event.ID, "source": "acs:mq", "specversion": "1.0", "type": "mq:Topic:SendMessage",
-		"subject": "acs:mq:" + region + ":123456789012:" + a.data.InstanceID + "%repush-requests",
-		"time":    a.event.Time.Format(time.RFC3339), "datacontenttype": "application/json; charset=utf-8",
-		"aliyunaccountid": "123456789012", "aliyunregionid": region, "aliyunpublishtime": a.event.Time.Format(time.RFC3339),
-		"data": map[string]any{
-			"topic":            "repush-requests",
-			"systemProperties": map[string]any{"UNIQ_KEY": "demo" + a.event.ID, "INSTANCE_ID": a.data.InstanceID, "CONSUME_START_TIME": a.event.Time.UnixMilli()},
-			"userProperties":   map[string]any{},
-			"body":             string(body),
-		},
+	subject := "acs:mq:" + region + ":" + demoAccount + ":" + a.data.InstanceID + "%repush-requests"
+	return json.Marshal(platformEvent("eb-"+a.event.ID, "acs:mq", "mq:Topic:SendMessage", subject, region, a.event.Time, map[string]any{
+		"topic":            "repush-requests",
+		"systemProperties": map[string]any{"UNIQ_KEY": "demo" + a.event.ID, "INSTANCE_ID": a.data.InstanceID, "CONSUME_START_TIME": a.event.Time.UnixMilli()},
+		"userProperties":   map[string]any{},
+		"body":             string(body),
+	}))
+}
+
+// alertMetric is CloudMonitor's for the dead letters of a group.
+const alertMetric = "SendDLQMessageCountPerGid"
+
+// alert is what CloudMonitor writes to an MNS queue when the dead letters of a
+// group become many, the way an EventBridge stream delivers it; each time it is
+// another message (source: events/samples/alerts/cloudmonitor-mns-queue.json).
+func alert(id, region, instanceID, groupID string, now time.Time) ([]byte, error) {
+	resources, _ := json.Marshal(map[string]string{"userId": demoAccount, "instanceId": instanceID, "groupId": groupID}) // texts alone: cannot fail
+	body, err := json.Marshal(map[string]any{
+		"ruleId": "putNewAlarm_demo", "ruleName": "dead letters", "curLevel": "CRITICAL", "preLevel": "OK", "resources": string(resources),
+		"escalation": map[string]any{"comparisonOperator": "GreaterThanOrEqualToThreshold", "level": 2, "statistics": "Sum", "tag": "CRITICAL", "threshold": "1", "times": 1},
+		"metricData": map[string]any{"timestamp": now.UnixMilli(), "userId": demoAccount, "instanceId": instanceID, "groupId": groupID, "Sum": 24},
+		"metricName": alertMetric + "#60", "namespace": "acs_rocketmq", "period": "60", "time": now.UnixMilli(), "userId": demoAccount,
+		"eventName": "AlertCritical", "eventType": "Alert", "version": "1.0",
 	})
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal([]any{platformEvent(id, "MNS-plan-trigger", "mns:Queue:SendMessage", "acs:mns:"+region+":"+demoAccount+":queues/alerts", region, now, map[string]any{
+		"requestId": "demo", "messageId": id, "messageBody": string(body),
+	})})
 }
 
 // sampleRequest is the data of one request that the stand-in can fulfil.

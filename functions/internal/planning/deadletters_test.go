@@ -23,7 +23,7 @@ func TestAlertBecomesRequests(t *testing.T) {
 		}
 		h.bury(3, 40*time.Hour, 2*time.Hour) // died twice
 		got := h.report(t, alarm(events.DeadLetters))
-		if got.Requests != 3 || got.OperationID == "" || got.Manifest == nil || got.Manifest.Count != 3 || got.Manifest.Incomplete != "" {
+		if got.Requests != 3 || got.OperationID == "" || got.Manifest == nil || got.Manifest.Count != 3 || got.Manifest.Incomplete != "" || got.Open {
 			t.Fatalf("report = %+v", got)
 		}
 		requests := h.requested.requests(t)
@@ -171,7 +171,7 @@ func TestNobodyOnline(t *testing.T) {
 		h.bury(2, 71*time.Hour, time.Hour)
 		h.offline = true
 		got := h.do(t, alarm(events.DeadLetters))
-		if !got.Parked || got.Deferred || got.Code != planning.CodeNoClient {
+		if r, _ := got.Report.(planning.Report); !got.Parked || got.Deferred || got.Code != planning.CodeNoClient || !r.Open {
 			t.Fatalf("nobody online: %+v", got)
 		}
 		for range 120 {

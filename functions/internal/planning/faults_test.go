@@ -168,6 +168,46 @@ func TestAlertsOfMadeUpTopics(t *testing.T) {
 	})
 }
 
+// partly takes a few events of each batch, and then none until the invocation is
+// over.
+type partly struct {
+	*mailbox
+	takes int
+}
+
+func (p partly) Send(ctx context.Context, batch ...events.Event) error {
+	n := min(p.takes, len(batch))
+	if err := p.mailbox.Send(ctx, batch[:n]...); err != nil || n == len(batch) {
+		return err
+	}
+	<-ctx.Done()
+	return firstError(n)
+}
+
+type firstError int
+
+func (e firstError) Error() string { return "the rest was not delivered" }
+func (e firstError) First() int    { return int(e) }
+
+// TestSlowSink: what was taken over is not sent again.
+func TestSlowSink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t)
+		h.ports.Requests = partly{h.requested, 10}
+		h.restart()
+		for n := range 45 {
+			h.bury(n, 20*time.Hour, time.Hour)
+		}
+		h.do(t, alarm(events.DeadLetters))
+		for range 5 {
+			h.sweep(t)
+		}
+		if all := len(h.requested.sent); all != 45 || len(h.requested.requests(t)) != 45 {
+			t.Errorf("%d events for 45 requests", all)
+		}
+	})
+}
+
 type strict struct{ planning.Documents } // as Redis: an ended context is an error
 func (s strict) Load(ctx context.Context, k string) ([]byte, int64, error) {
 	if ctx.Err() != nil {

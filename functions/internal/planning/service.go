@@ -73,9 +73,11 @@ type Report struct {
 	IncidentID  string          `json:"incidentId,omitempty"`
 	Manifest    *ManifestReport `json:"manifest,omitempty"`
 	// Requests counts those that were sent so far.
-	Requests int    `json:"requests"`
-	Code     string `json:"code,omitempty"`
-	Message  string `json:"message,omitempty"`
+	Requests int `json:"requests"`
+	// Open: the incident goes on.
+	Open    bool   `json:"open,omitempty"`
+	Code    string `json:"code,omitempty"`
+	Message string `json:"message,omitempty"`
 }
 
 // Line is what the log says of one delivery, or of an incident that a sweep went

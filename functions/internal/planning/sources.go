@@ -210,8 +210,10 @@ func (s *selection) message(e events.Entry) pushing.Message {
 	return pushing.Message{InstanceID: s.plan.InstanceID, GroupID: s.plan.GroupID, Topic: e.Topic, MsgID: e.MsgID}
 }
 
-// clockMargin is by how much the broker's clock may be ahead of ours.
-const clockMargin = time.Minute
+// clockMargin is by how much the broker's clock may be ahead of ours. A message is
+// delivered again after 10 s at the earliest (source: ons-openapi.md 4.4), so that
+// one that dies of a push dies later.
+const clockMargin = 5 * time.Second
 
 // next is the generation in which a message may be pushed, or why it may not.
 // diedAt is when it became a dead letter last; a person may want it again.

@@ -146,10 +146,8 @@ func (w *work) sendsRequests(ctx context.Context) error {
 		}
 		entries := p.Entries[w.incident.Done:min(len(p.Entries), w.incident.Done+requestBatch)]
 		requests, done, failed := w.requests(ctx, p, entries)
-		if len(requests) > 0 {
-			if err := w.ports.Requests.Send(ctx, requests...); err != nil {
-				return &waiting{CodeSink, "requests could not be delivered; they are sent again under the same ids: " + err.Error(), waitForOthers}
-			}
+		if sent, err := w.send(ctx, requests); err != nil {
+			requests, done, failed = requests[:sent], requests[sent].entry, err
 		}
 		err = w.step(ctx, func(g *group, in *incident) {
 			in.Done += done
@@ -187,10 +185,39 @@ func (w *work) obeys(ctx context.Context) error {
 	return nil
 }
 
+// send sends requests and returns how many of the first were taken over before an
+// error. What was taken of the others is sent again, under the same ids.
+func (w *work) send(ctx context.Context, requests []request) (sent int, err error) {
+	if len(requests) == 0 {
+		return 0, nil
+	}
+	batch := make([]events.Event, len(requests))
+	for i, r := range requests {
+		batch[i] = r.event
+	}
+	if err = w.ports.Requests.Send(ctx, batch...); err == nil {
+		return len(batch), nil
+	}
+	var partly interface{ First() int }
+	if errors.As(err, &partly) {
+		sent = min(partly.First(), len(batch)-1)
+	}
+	if ctx.Err() != nil {
+		return sent, ctx.Err()
+	}
+	return sent, &waiting{CodeSink, "requests could not be delivered; they are sent again under the same ids: " + err.Error(), waitForOthers}
+}
+
+// request is the event for an entry of a batch, by its place.
+type request struct {
+	entry int
+	event events.Event
+}
+
 // requests makes the events for those of the entries that still need a push:
 // meanwhile they may have expired, or been pushed, asked for, or consumed. done is
 // how many of the first were looked at before something failed.
-func (w *work) requests(ctx context.Context, p events.Planned, entries []events.Entry) (requests []events.Event, done int, failed error) {
+func (w *work) requests(ctx context.Context, p events.Planned, entries []events.Entry) (requests []request, done int, failed error) {
 	s := &selection{ports: w.ports, policy: w.policy, plan: w.incident.Plan, alert: w.incident.Alert, now: w.Now}
 	needs := make([]bool, len(entries))
 	done, failed = inOrder(len(entries), func(i int) (err error) {
@@ -199,11 +226,11 @@ func (w *work) requests(ctx context.Context, p events.Planned, entries []events.
 	})
 	for i, e := range entries[:done] {
 		if needs[i] {
-			request, err := w.request(p, e)
+			event, err := w.request(p, e)
 			if err != nil {
 				return requests, i, err
 			}
-			requests = append(requests, request)
+			requests = append(requests, request{i, event})
 		}
 	}
 	return requests, done, failed

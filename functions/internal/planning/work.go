@@ -210,7 +210,7 @@ func (s *Service) stateDown(err error) pushing.Result {
 // report is the return value for the incident as it is.
 func (w *work) report() Report {
 	in := w.incident
-	r := Report{OperationID: in.OperationID, IncidentID: in.ID, Requests: in.Requests, Code: in.Code, Message: in.Message}
+	r := Report{OperationID: in.OperationID, IncidentID: in.ID, Requests: in.Requests, Open: in.Stage != closed, Code: in.Code, Message: in.Message}
 	if in.Manifest.SHA256 != "" {
 		r.Manifest = &in.Manifest
 	}
