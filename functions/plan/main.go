@@ -53,9 +53,6 @@ func newFunction(ctx context.Context, p wiring.Process) (*function, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !state.Shared() {
-		p.Log.Event("this state is not shared with functions/repush: what that pushed, and its orders, are not known here; it answers duplicate itself", nil, nil)
-	}
 	pacers := make(map[string]pushing.Pacer)
 	for operation, qps := range ons.Quotas() {
 		pacers[operation] = quota.NewPacer(state.Quota(operation, qps), nil)

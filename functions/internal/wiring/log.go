@@ -38,7 +38,7 @@ func (l *Logger) settings(err error) {
 }
 
 // started is the one line of the start.
-func (l *Logger) started(p Process) {
+func (l *Logger) started(p Process, state *State) {
 	version, commit := build()
 	credentials := "none; each invocation must bring its own"
 	if p.Getenv("ALIBABA_CLOUD_ACCESS_KEY_ID") != "" {
@@ -46,6 +46,8 @@ func (l *Logger) started(p Process) {
 	}
 	l.WithFields(logrus.Fields{
 		"version": version, "commit": commit, "go": runtime.Version(), "settings": config.Describe(p.Function, p.Environ), "credentials": credentials,
+		// Without it, plan does not know what repush pushed.
+		"sharedState": state.kind == "redis",
 	}).Info(p.Function + " started")
 }
 

@@ -34,9 +34,6 @@ type State struct {
 	server func(context.Context) (any, error)
 }
 
-// Shared reports whether other processes see the same state.
-func (s *State) Shared() bool { return s.kind == "redis" }
-
 // recordMargin is how long the ledger remembers a message beyond its life.
 const recordMargin = 24 * time.Hour
 

@@ -72,7 +72,7 @@ func Run(ctx context.Context, p Process, stderr io.Writer, build func(context.Co
 		return ExitSettings
 	}
 	defer f.State.Close()
-	p.Log.started(p)
+	p.Log.started(p, f.State)
 	err = serve.Run(ctx, serve.Config{
 		Getenv: p.Getenv, Token: serve.Token(p.Config.Token), WebhookToken: serve.Token(p.Config.WebhookToken),
 		Log: p.Log.Event, Stdout: p.Stdout, Tick: f.State.tick(),
