@@ -229,7 +229,7 @@ func TestConsume(t *testing.T) {
 	if !track(manyIDs(1)[0]) || track(manyIDs(2)[1]) {
 		t.Error("the trace does not follow the offset")
 	}
-	s.Consume(testInstance, testGroup, testTopic)
+	s.Consume(testInstance, testGroup, testTopic, manyIDs(4)...)
 	got = append(got, left(s, testGroup), left(s, "GID_off"), left(other, testGroup))
 	if want := []int64{4, 3, 0, 4, 4}; !slices.Equal(got, want) {
 		t.Errorf("left %v, want %v", got, want)

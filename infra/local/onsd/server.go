@@ -179,8 +179,7 @@ func (s *Server) Bury(instanceID, groupID, topic string, msgIDs ...string) bool 
 }
 
 // Consume moves the group's offset past the messages of the topic that these ids
-// name, or past all of them if there is none. It reports whether there are such
-// an instance and group.
+// name. It reports whether there are such an instance and group.
 func (s *Server) Consume(instanceID, groupID, topic string, msgIDs ...string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -188,15 +187,10 @@ func (s *Server) Consume(instanceID, groupID, topic string, msgIDs ...string) bo
 	if in == nil {
 		return false
 	}
-	messages := in.messages[topic]
-	if len(msgIDs) > 0 {
-		messages = nil
-	}
 	for _, id := range msgIDs {
-		messages = append(messages, in.named[topic+"/"+id]...)
-	}
-	for _, m := range messages {
-		m.pending = slices.DeleteFunc(m.pending, func(group string) bool { return group == groupID })
+		for _, m := range in.named[topic+"/"+id] {
+			m.pending = slices.DeleteFunc(m.pending, func(group string) bool { return group == groupID })
+		}
 	}
 	return true
 }
