@@ -170,10 +170,8 @@ func (s *Server) Bury(instanceID, groupID, topic string, msgIDs ...string) bool 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	in, g := s.group(instanceID, groupID)
-	for _, id := range msgIDs {
-		if in != nil {
-			in.bury(g, in.origin(topic, id, s.now().Add(-s.retention)), s.now(), s.retention)
-		}
+	for i := 0; in != nil && i < len(msgIDs); i++ {
+		in.bury(g, in.origin(topic, msgIDs[i], s.now().Add(-s.retention)), s.now(), s.retention)
 	}
 	return in != nil
 }
