@@ -15,7 +15,7 @@ type Swept struct {
 	// them that are done, Open the groups with incidents that are not.
 	Taken  int `json:"taken"`
 	Closed int `json:"closed"`
-	Open   int `json:"open"`
+	Open   int `json:"openGroups"`
 	// Problems are why some did not get on.
 	Problems []string `json:"problems,omitempty"`
 }
