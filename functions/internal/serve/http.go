@@ -73,7 +73,7 @@ func (s *server) tick() {
 }
 
 // open: outsiders need no token, because only this machine's programs reach us.
-func (s *server) open() bool { return !s.underFC && s.Token == "" }
+func (s *server) open() bool { return !s.underFC && s.Token == "" && s.WebhookToken == "" }
 
 func (s *server) httpServer() *http.Server {
 	outsiders := http.NewServeMux()
@@ -161,9 +161,7 @@ func (s *server) platformAnswer(w http.ResponseWriter, r *http.Request, kind, id
 	return answer.Body, failed
 }
 
-// letsIn says whether an outsider may come in, and whether for alerts only. It
-// believes a webhook's token, right or wrong, before it believes that the caller
-// is local: a proxy on this machine may stand between.
+// letsIn says whether an outsider may come in, and whether for alerts only.
 func (s *server) letsIn(r *http.Request) (in, alertOnly bool) {
 	if bearer := r.Header["Authorization"]; len(bearer) == 1 && s.Token.Allows(bearer[0]) {
 		return true, false
@@ -172,7 +170,7 @@ func (s *server) letsIn(r *http.Request) (in, alertOnly bool) {
 	if slices.ContainsFunc(tokens, s.WebhookToken.Is) {
 		return true, true
 	}
-	return s.open() && isLocal(r) && (s.WebhookToken == "" || len(tokens) == 0), false
+	return s.open() && isLocal(r), false
 }
 
 // admit keeps out who may not come in.
@@ -181,7 +179,7 @@ func (s *server) admit(w http.ResponseWriter, r *http.Request) *failure {
 	switch {
 	case r.URL.Path == "/healthz", in:
 		return nil
-	case s.open() && s.WebhookToken == "":
+	case s.open():
 		return &failure{http.StatusForbidden, "without a token only programs of this machine are served, not web pages", "Forbidden"}
 	}
 	w.Header().Set("WWW-Authenticate", "Bearer")

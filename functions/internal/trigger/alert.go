@@ -16,6 +16,9 @@ import (
 // monitors is in the order in which they are tried.
 var monitors = slices.Concat(cloudMonitor, alertmanager, cloudWatch)
 
+// maxAlerts bounds the alerts of one notification.
+const maxAlerts = 100
+
 // monitor is one shape in which somebody says that a metric is out of bounds.
 type monitor struct {
 	// members tell it from every other shape.
@@ -69,7 +72,13 @@ func (d *decoder) alerts(m *monitor, raw []byte, o object, from origin) {
 		d.reject(raw, from, d.misdirected("event", true))
 		return
 	}
+	if !d.fits(raw, from) {
+		return
+	}
 	all, err := m.read(o)
+	if err == nil && len(all) > maxAlerts {
+		err = refused(CodeTooLarge, "more than %d alerts in one notification: group them", maxAlerts)
+	}
 	if err != nil {
 		d.reject(raw, from, err)
 		return
@@ -143,7 +152,7 @@ func isForm(raw []byte) bool {
 
 // form reads application/x-www-form-urlencoded as the JSON object it stands for.
 func (d *decoder) form(raw []byte, from origin) {
-	if !d.fits(raw, from) {
+	if !d.fits(raw, from) { // before it is taken apart
 		return
 	}
 	fields, err := url.ParseQuery(string(raw))

@@ -333,3 +333,31 @@ func TestAlertsAreNotForRepush(t *testing.T) {
 		t.Errorf("checked %d", checked)
 	}
 }
+
+// TestAlertsThatCouldMeanTwo: an alert is about one group, or refused.
+func TestAlertsThatCouldMeanTwo(t *testing.T) {
+	t.Parallel()
+	for name, dimensions := range map[string]string{
+		"two resources in text":     `"[{z=1, instanceId=MQ_INST_1_x, y=2}, {z=1, groupId=GID_other, w=1}]"`,
+		"two objects in text":       `"{instanceId=MQ_INST_1_x, groupId=GID_a}, {instanceId=MQ_INST_2_x, groupId=GID_b}"`,
+		"a group twice":             `"{instanceId=MQ_INST_1_x, groupId=GID_a, groupId=GID_b}"`,
+		"an instance in two spells": `{"instanceId":"MQ_INST_1_x","instance_id":"MQ_INST_2_x","groupId":"GID_a"}`,
+	} {
+		batch := Decode([]byte(`{"alertState":"ALERT","metricName":"SendDLQMessageCount","dimensions":`+dimensions+`}`), Options{Plan: true})
+		if len(batch.Deliveries) != 1 || batch.Deliveries[0].Plan != nil || batch.Deliveries[0].Err == nil {
+			t.Errorf("%s: %+v", name, batch.Deliveries)
+		}
+	}
+	one := `{"alertState":"ALERT","metricName":"SendDLQMessageCount","dimensions":"{instanceId=MQ_INST_1_x, groupId=GID_a}"}`
+	many := []byte("[" + strings.TrimSuffix(strings.Repeat(one+",", 101), ",") + "]")
+	for _, o := range []Options{{Plan: true, AlertOnly: true}, {Plan: true}} {
+		batch := Decode(many, o)
+		if refusedAll := len(batch.Deliveries) == 1 && codeOf(batch.Deliveries[0].Err) == CodeTooLarge; refusedAll != o.AlertOnly {
+			t.Errorf("101 alerts (by a webhook: %t): %d deliveries", o.AlertOnly, len(batch.Deliveries))
+		}
+	}
+	padded := strings.Replace(one, "SendDLQMessageCount", "SendDLQMessageCount"+strings.Repeat("x", 300<<10), 1)
+	if got := Decode([]byte(padded), Options{Plan: true}).Deliveries; len(got) != 1 || codeOf(got[0].Err) != CodeTooLarge {
+		t.Errorf("an alert of 300 KB: %+v", got)
+	}
+}

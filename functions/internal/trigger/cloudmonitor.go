@@ -26,7 +26,8 @@ func cloudMonitorAlerts(rule, state, dimensions string) func(object) ([]alert, e
 }
 
 // dimensionsOf reads an object, an array of objects, either of them in a string,
-// or "{name=value, name=value}"; nothing of that is one object without members.
+// or "{name=value, name=value}"; nothing of that is one object without members,
+// and neither is text that could be several.
 func dimensionsOf(raw []byte) (all []object) {
 	if text, err := unquote(raw); err == nil {
 		raw = bytes.TrimSpace(text)
@@ -37,8 +38,13 @@ func dimensionsOf(raw []byte) (all []object) {
 	}
 	for _, one := range list {
 		labels, err := split(one)
-		for pair := range strings.SplitSeq(strings.Trim(string(one), "{}"), ",") {
-			if name, value, is := strings.Cut(pair, "="); is && err != nil {
+		text := strings.TrimSuffix(strings.TrimPrefix(string(one), "{"), "}")
+		if err == nil || strings.ContainsAny(text, "{}[]") {
+			all = append(all, labels)
+			continue
+		}
+		for pair := range strings.SplitSeq(text, ",") {
+			if name, value, is := strings.Cut(pair, "="); is {
 				labels = append(labels, events.Member{Name: strings.TrimSpace(name), Value: encode(strings.TrimSpace(value))})
 			}
 		}

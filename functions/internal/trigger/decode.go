@@ -62,7 +62,7 @@ func Decode(body []byte, o Options) Batch {
 	}
 	if d.full() {
 		d.batch.Deliveries, d.batch.items = nil, nil
-		d.reject(body, origin{}, refused(CodeTooLarge, "more than %d events in one delivery: none was read; send smaller batches", events.MaxBatch))
+		d.reject(body, origin{}, refused(CodeTooLarge, "more than %d events in one delivery: none was read; send smaller batches", d.most()))
 	}
 	d.batch.NotAnEvent = len(d.batch.Deliveries) > 0 && !slices.ContainsFunc(d.batch.Deliveries, func(delivery pushing.Delivery) bool {
 		return codeOf(delivery.Err) != CodeUnreadable
@@ -76,7 +76,16 @@ type decoder struct {
 }
 
 // full reports that there are more events than allowed: nothing more is read.
-func (d *decoder) full() bool { return len(d.batch.Deliveries) > events.MaxBatch }
+func (d *decoder) full() bool { return len(d.batch.Deliveries) > d.most() }
+
+// most bounds the events of one delivery: alerts of outsiders cost calls of a quota
+// that the account shares.
+func (d *decoder) most() int {
+	if d.AlertOnly {
+		return maxAlerts
+	}
+	return events.MaxBatch
+}
 
 func (d *decoder) add(raw []byte, from origin, delivery pushing.Delivery) {
 	code := codeOf(delivery.Err)

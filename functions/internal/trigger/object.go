@@ -52,14 +52,23 @@ func (o object) text(name string) string {
 	return ""
 }
 
-// spelt is the text of the first member whose name is one of these, in their
-// order, but for case and underscores.
+// spelt is the text of the member whose name is the first of these, in their
+// order, but for case and underscores; "" when two spellings say different things.
 func (o object) spelt(names ...string) string {
 	for _, name := range names {
+		found := ""
 		for _, m := range o {
-			if strings.EqualFold(strings.ReplaceAll(m.Name, "_", ""), name) {
-				return o.text(m.Name)
+			text := object{m}.text(m.Name)
+			switch {
+			case !strings.EqualFold(strings.ReplaceAll(m.Name, "_", ""), name) || text == "":
+			case found != "" && found != text:
+				return ""
+			default:
+				found = text
 			}
+		}
+		if found != "" {
+			return found
 		}
 	}
 	return ""
