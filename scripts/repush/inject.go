@@ -279,11 +279,14 @@ func readRequest(raw json.RawMessage, by string, now time.Time) (events.Event, e
 		return wrap(asked, by, now)
 	}
 	e, err := events.FromMembers(members)
-	if err == nil && e.Type != events.TypeMessageRequested {
-		err = errors.New("type: must be " + events.TypeMessageRequested)
-	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case e.Type == events.TypeMessageRequested:
 		_, err = events.DecodeRequested(e.Data)
+	case e.Type == events.TypePlanRequested:
+		_, err = events.DecodePlan(e.Data)
+	default:
+		err = fmt.Errorf("type: must be %s, or %s to functions/plan", events.TypeMessageRequested, events.TypePlanRequested)
 	}
 	return e, err
 }

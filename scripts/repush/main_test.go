@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -455,6 +456,8 @@ func TestExamplesNameFilesThatExist(t *testing.T) {
 func TestExamplesRun(t *testing.T) {
 	api := withAPI(t)
 	target, _ := requestsTarget(t, nil)
+	anywhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer anywhere.Close()
 	found := 0
 	for _, cmd := range newRoot().Commands() {
 		if cmd.Name() != "plan" && cmd.Name() != "push" && cmd.Name() != "invoke" {
@@ -479,6 +482,8 @@ func TestExamplesRun(t *testing.T) {
 					args[i] = filepath.Join(os.Getenv("HOME"), args[i])
 				} else if args[i] == "fc://repush" {
 					args[i] = target
+				} else if args[i] == "fc://repush-plan" {
+					args[i] = anywhere.URL
 				} else if strings.HasPrefix(args[i], "events/") {
 					args[i] = "../../" + args[i]
 				}

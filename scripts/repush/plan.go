@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -26,6 +27,7 @@ type planOptions struct {
 	target injectOptions
 	goOn   bool
 	out    string
+	at     string
 }
 
 func newPlan() *cobra.Command {
@@ -47,12 +49,19 @@ else. What was pushed before is known where REPUSH_STATE is that of functions/re
 What takes longer than one time-out goes on until it is done; what was interrupted
 goes on by the same command.
 
+With --at the plan is asked of a deployed functions/plan, as TARGET of inject names
+it, with its settings and its state; its requests go where it sends them. Asked
+directly (fc://, or https:// with REPUSH_HTTP_TOKEN), that is a person's plan, which
+lets alerts about the group plan again.
+
 Exit status: 3 also when there may be more messages than were found (incomplete).`,
 		Example: `  repush plan --instance MQ_INST_1380156306793859_BbXbx0Y4 --group GID_billing \
     --reason "consumer was down over night" --region cn-hangzhou -o manifest.json
   repush plan --instance MQ_INST_1380156306793859_BbXbx0Y4 --group GID_billing \
     --topic orders --from 30h --reason "consumer was down over night" \
-    --region cn-hangzhou --go --to fc://repush`,
+    --region cn-hangzhou --go --to fc://repush
+  repush plan --instance MQ_INST_1380156306793859_BbXbx0Y4 --group GID_billing \
+    --reason "the consumer is mended" --region cn-hangzhou --go --at fc://repush-plan`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
 	}
@@ -60,6 +69,7 @@ Exit status: 3 also when there may be more messages than were found (incomplete)
 	f := cmd.Flags()
 	f.BoolVar(&o.goOn, "go", false, "send the requests; without it nothing leaves")
 	f.StringVarP(&o.out, "out", "o", "", "new `FILE` for the manifest")
+	f.StringVar(&o.at, "at", "", "deployed functions/plan that makes the plan")
 	o.target.addTarget(cmd, "target of the requests; by default REPUSH_REQUESTS")
 	o.add(cmd, planLedger)
 	return cmd
@@ -72,12 +82,22 @@ func (o planOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	asked.RequestedBy = operator()
+	if o.at != "" {
+		return o.askDeployed(cmd, asked)
+	}
 	keys, err := o.complete(ctx, planLedger)
 	if err != nil {
 		return err
 	}
-	if o.goOn {
+	switch {
+	case asked.Again && !strings.HasPrefix(o.state, "redis"):
+		return usage(errors.New("--again: which generation is next is known only where functions/repush keeps its state: set REPUSH_STATE to its redis://, or use --at"))
+	case o.goOn:
 		o.target.to = cmp.Or(o.target.to, os.Getenv("REPUSH_REQUESTS"))
+		if strings.Contains(o.target.to, ",") {
+			return usage(errors.New("--to, or REPUSH_REQUESTS: must be one target here"))
+		}
 	}
 	r := planRun{planOptions: o, say: notes(cmd.ErrOrStderr()), sent: func() int { return 0 }}
 	env := append(o.environment(keys), "REPUSH_REQUESTS=stdout") // what is dry sends nothing there
@@ -98,12 +118,20 @@ func (o planOptions) run(cmd *cobra.Command) error {
 		return err
 	}
 	defer end()
+	if err := r.leaveNote(payload); err != nil {
+		return err
+	}
 	answer, err := r.follow(ctx, f, payload)
 	if err = errors.Join(err, f.Stop(context.WithoutCancel(ctx))); errors.Is(err, context.Canceled) {
 		err = errors.New("interrupted")
 	}
 	if err != nil {
 		err = fmt.Errorf("%w; %d requests were handed over by this run; the same command goes on", err, r.sent())
+	}
+	if _, missing := r.results.manifest(); err == nil && missing != nil && o.out != "" {
+		if _, err := os.Stat(o.out); err != nil {
+			r.unwritten = errors.New("the manifest went out before this run, or by another process: it is not in the file of -o")
+		}
 	}
 	err = errors.Join(err, r.unwritten)
 	return errors.Join(err, r.print(cmd.OutOrStdout(), answer, err == nil))
@@ -144,31 +172,39 @@ type planRun struct {
 	unwritten error      // why the manifest could not be written
 }
 
-// begin makes the event and leaves a note of it beside the ledger, or takes that of
-// the same command, which was interrupted.
+// begin makes the event, or takes that of the same command, which was interrupted
+// and has left a note of it beside the ledger.
 func (r *planRun) begin(asked events.Plan, typed []byte) (payload []byte, err error) {
 	path, isFile := strings.CutPrefix(r.state, "file:")
 	if !isFile && r.state != "memory" {
 		path = defaultLedger(planLedger)
 	}
 	if path != "memory" && path != "" {
-		sum := sha256.Sum256(fmt.Appendf(typed, "%q", []string{r.target.to, r.region, r.ons, r.state}))
+		sum := sha256.Sum256(fmt.Appendf(typed, "%q", []string{r.target.to, r.region, r.ons, r.state, r.out}))
 		r.note = path + "-" + hex.EncodeToString(sum[:8])
 	}
 	payload, _ = os.ReadFile(r.note)
 	if r.resumed = len(payload) > 0; r.resumed {
-		r.say("an interrupted run of the same command is taken up")
+		begun := "once"
+		if info, err := os.Stat(r.note); err == nil {
+			begun = info.ModTime().Format(time.DateTime)
+		}
+		r.say("the same command was interrupted (begun %s): it is taken up, with its list of then; remove %s to begin anew", begun, r.note)
 	}
-	switch _, err := os.Stat(r.out); {
-	case err == nil && !r.resumed:
+	_, isNone := os.Stat(r.out)
+	_, noFolder := os.Stat(filepath.Dir(r.out))
+	switch {
+	case r.out == "":
+	case isNone == nil && !r.resumed:
 		return nil, usage(fmt.Errorf("-o %s: exists, and no file is overwritten: name a new one", r.out))
-	case err != nil && r.out != "":
+	case noFolder != nil:
+		return nil, usage(fmt.Errorf("-o %s: there is no such folder", r.out))
+	case isNone != nil:
 		r.results.frozen = func(p events.Planned) { r.unwritten = r.write(p) } // before all requests have left
 	}
 	if r.resumed { // with the times of then
 		return payload, nil
 	}
-	asked.RequestedBy = operator()
 	data, err := json.Marshal(asked)
 	if err != nil {
 		return nil, err
@@ -177,20 +213,44 @@ func (r *planRun) begin(asked events.Plan, typed []byte) (payload []byte, err er
 		ID: "plan-" + rand.Text(), Source: "repush/plan/" + operator(), Type: events.TypePlanRequested,
 		Time: time.Now().UTC().Truncate(time.Second), Data: data,
 	}
-	payload, err = json.Marshal(e)
-	if err == nil && r.note != "" {
-		err = errors.Join(os.MkdirAll(filepath.Dir(r.note), 0o700), os.WriteFile(r.note, payload, 0o600))
+	return json.Marshal(e)
+}
+
+// leaveNote keeps the event of a run that has begun.
+func (r *planRun) leaveNote(payload []byte) error {
+	if r.note == "" || r.resumed {
+		return nil
 	}
-	return payload, err
+	return errors.Join(os.MkdirAll(filepath.Dir(r.note), 0o700), os.WriteFile(r.note, payload, 0o600))
+}
+
+// askDeployed has a deployed function make the plan.
+func (o planOptions) askDeployed(cmd *cobra.Command, asked events.Plan) error {
+	if o.target.to != "" || o.out != "" {
+		return usage(errors.New("--at: the deployed function says where requests and manifests go, so neither --to nor -o goes with it"))
+	}
+	data, err := json.Marshal(asked)
+	if err != nil {
+		return err
+	}
+	there := o.target
+	there.to, there.region, there.timeout, there.json, there.logs = o.at, cmp.Or(o.region, os.Getenv("REPUSH_REGION")), o.timeout, o.json, o.logs && strings.HasPrefix(o.at, "fc")
+	return there.run(cmd, []events.Event{{
+		ID: "plan-" + rand.Text(), Source: "repush/plan/" + operator(), Type: events.TypePlanRequested, Time: time.Now().UTC().Truncate(time.Second), Data: data,
+	}})
 }
 
 // write makes the file of the manifest.
 func (o planOptions) write(p events.Planned) error {
-	file, err := os.OpenFile(o.out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	file, err := os.CreateTemp(filepath.Dir(o.out), ".manifest-")
 	if err != nil {
 		return err
 	}
-	return errors.Join(indented(file).Encode(p), file.Close())
+	defer os.Remove(file.Name())
+	if err := errors.Join(indented(file).Encode(p), file.Close()); err != nil {
+		return err
+	}
+	return os.Link(file.Name(), o.out) // whole, or not at all
 }
 
 // follow delivers the event until the function is done with it. Delivered again it
@@ -205,6 +265,9 @@ func (r *planRun) follow(ctx context.Context, f *fcd.Function, payload []byte) (
 		case err == nil && response.FunctionError == "" && !answer.Open:
 			if r.note != "" {
 				err = os.Remove(r.note)
+			}
+			if errors.Is(err, fs.ErrNotExist) { // the same command ran twice at once
+				err = nil
 			}
 			return answer, err
 		case err != nil || ctx.Err() != nil:

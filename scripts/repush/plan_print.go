@@ -37,7 +37,10 @@ func (r *planRun) print(out io.Writer, answer returned, isDone bool) error {
 	default:
 		fmt.Fprintln(out, "dry: nothing was sent; --go --to TARGET sends the requests")
 	}
-	if isDone && (p.Incomplete+answer.Manifest.Incomplete != "" || missing == nil && p.OperationID == "" && p.Code != "NothingToDo") {
+	switch {
+	case isDone && missing == nil && p.OperationID == "" && p.Code != "NothingToDo":
+		return fmt.Errorf("%s: %s", p.Code, p.Message)
+	case isDone && p.Incomplete+answer.Manifest.Incomplete != "":
 		return errPartial
 	}
 	return nil

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -83,11 +84,11 @@ func TestPlan(t *testing.T) {
 		"some":                 {args: []string{"--limit", "5"}, count: 5, says: "left out 18: over the limit"},
 		"ids":                  {args: []string{"--source", "ids", "--topic", "orders", "--ids", one + "," + unknownMessage}, count: 1, says: "left out 1: no such message"},
 		"ids of a file":        {args: []string{"--source", "ids", "--topic", "orders", "--ids", "@" + file}, count: 2, says: "GID_billing: 2 to push, by topic 2 orders"},
-		"again":                {args: []string{"--again"}, count: 23},
+		"again":                {args: []string{"--again"}, status: exitUsage, says: "set REPUSH_STATE to its redis://, or use --at"},
 		"unconsumed":           {args: []string{"--source", "unconsumed"}, says: "no message needs a push"},
 		"a key nobody has":     {args: []string{"--source", "key", "--topic", "orders", "--keys", "k"}, status: exitPartial, says: "INCOMPLETE, there may be more: no message of topic orders has the key"},
-		"not allowed":          {env: "REPUSH_ALLOW=a/b/c", status: exitPartial, says: "not on the allow-list"},
-		"no permission":        {env: "denied", status: exitPartial, says: "Forbidden"},
+		"not allowed":          {env: "REPUSH_ALLOW=a/b/c", status: exitFailed, says: "not on the allow-list"},
+		"no permission":        {env: "denied", status: exitFailed, says: "Forbidden"},
 		"without a ledger":     {args: []string{"--state", "memory"}, count: 23},
 		"REPUSH_REQUESTS is":   {env: "REPUSH_REQUESTS=http://127.0.0.1:1/", count: 23, says: "dry: nothing was sent"},
 		"results to a sink as": {env: "REPUSH_RESULTS=stdout", count: 23},
@@ -277,7 +278,7 @@ func TestPlanInterrupted(t *testing.T) {
 				t.Errorf("status %d\n%s", cmd.ProcessState.ExitCode(), said.String())
 			}
 			status, stdout, stderr := repush(t.Context(), "", args...)
-			if status != exitDone || !strings.Contains(stderr, "an interrupted run of the same command is taken up") || g.count() != 23 || len(g.by) != 1 || !strings.Contains(stdout, "the manifest went out before this run") {
+			if status != exitDone || !strings.Contains(stderr, "the same command was interrupted") || g.count() != 23 || len(g.by) != 1 || !strings.Contains(stdout, "the manifest went out before this run") {
 				t.Errorf("status %d, %d requests of %d operations\n%s\n%s", status, g.count(), len(g.by), stdout, stderr)
 			}
 			again, _, _ := repush(t.Context(), "", planFor(t, api)...)
@@ -346,5 +347,43 @@ func TestReceiver(t *testing.T) {
 	}
 	if len(seen) != 2 || r.count() != 1 {
 		t.Errorf("accepted %v, taken %d", seen, r.count())
+	}
+}
+
+// TestPlanAtADeployedFunction: the plan is made there, and functions/plan refuses
+// requests, which then count as not handed over.
+func TestPlanAtADeployedFunction(t *testing.T) {
+	api := withAPI(t)
+	target, g := requestsTarget(t, nil)
+	env := append(api.env(), "REPUSH_REQUESTS="+target, "REPUSH_HTTP_TOKEN=sesame-sesame-sesame")
+	deployed, err := startHTTP(t.Context(), builtPlan(t), env, io.Discard, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer deployed.stop()
+	t.Setenv("REPUSH_HTTP_TOKEN", "sesame-sesame-sesame")
+	plan := func(more ...string) (int, string, string) {
+		args := []string{"plan", "--instance", "MQ_INST_1380156306793859_BbXbx0Y4", "--group", "GID_billing", "--reason", "ticket 4711", "--region", "cn-hangzhou"}
+		return repush(t.Context(), "", append(args, more...)...)
+	}
+	if status, stdout, stderr := plan("--at", deployed.URL); status != exitDone || g.count() != 0 || !strings.Contains(stdout, "0 requests") {
+		t.Errorf("dry: status %d, %d requests\n%s\n%s", status, g.count(), stdout, stderr)
+	}
+	if status, stdout, stderr := plan("--at", deployed.URL, "--go"); status != exitDone || g.count() != 23 || !strings.Contains(stdout, "23 requests") {
+		t.Errorf("status %d, %d requests\n%s\n%s", status, g.count(), stdout, stderr)
+	}
+	if status, _, stderr := plan("--at", deployed.URL, "-o", "x"); status != exitUsage {
+		t.Errorf("-o with --at: status %d\n%s", status, stderr)
+	}
+	file := filepath.Join(t.TempDir(), "plan.json")
+	event := `{"specversion":"1.0","id":"by-hand","source":"test","type":"repush:Plan:Requested","data":{"instanceId":"MQ_INST_1380156306793859_BbXbx0Y4","groupId":"GID_other","reason":"r","source":"dead-letter"}}`
+	if err := os.WriteFile(file, []byte(event), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if status, stdout, stderr := repush(t.Context(), "", "inject", file, "--to", deployed.URL); status != exitPartial || !strings.Contains(stdout, "BIZ_SUBSCRIPTION_NOT_FOUND") && !strings.Contains(stdout, "allow-list") {
+		t.Errorf("inject of a plan: status %d\n%s\n%s", status, stdout, stderr)
+	}
+	if status, _, stderr := repush(t.Context(), "", planFor(t, api, "--go", "--to", deployed.URL)...); status != exitFailed || !strings.Contains(stderr, "send it to functions/repush") {
+		t.Errorf("requests to functions/plan: status %d\n%s", status, stderr)
 	}
 }

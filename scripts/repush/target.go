@@ -117,6 +117,16 @@ func (d delivery) judge(e events.Event, answer []byte, functionError string) del
 	switch {
 	case functionError != "":
 		d.Status, d.Message = givenBack, functionError+": "+d.Message
+	case e.Type == events.TypePlanRequested:
+		d.Message = strings.TrimRight(fmt.Sprintf("operation %s, %d requests; %s", cmp.Or(said.OperationID, "none"), said.Requests, d.Message), "; ")
+		switch {
+		case said.Open:
+			d.Status = handedOver
+		case said.OperationID == "" && said.Code != "NothingToDo":
+			d.Outcome = events.Rejected
+		}
+	case len(said.Results) == 0 && said.Code != "": // functions/plan, which takes no requests
+		d.Status = refused
 	case len(said.Results) != 1 || said.Results[0].EventID != e.ID:
 		d.Message = ""
 	case said.Results[0].Outcome != "":
@@ -228,7 +238,7 @@ func openHTTP(address, token string, each time.Duration) (target, error) {
 		}
 		defer resp.Body.Close()
 		answer, err := io.ReadAll(io.LimitReader(resp.Body, maxPayload))
-		ours := bytes.Contains(answer, []byte(`"results"`))
+		ours := bytes.Contains(answer, []byte(`"results"`)) || bytes.Contains(answer, []byte(`"requests":`))
 		switch {
 		case err != nil:
 			return delivery{}, err

@@ -229,7 +229,7 @@ func (g *group) refuses(in *incident, p Policy, now time.Time) (code, message st
 		return "", ""
 	}
 	if g.isHalted(now) {
-		return CodeHalted, "pushing again does not help this group: its budget was used up on two days; mend the consumer, then let a person plan (repush plan --go), which lets alerts plan again"
+		return CodeHalted, "pushing again does not help this group: its budget was used up on two days; mend the consumer, then let a person plan (repush plan --go --at fc://FUNCTION, which names this function): alerts then plan again"
 	}
 	requests, plans := g.room(p, now)
 	if requests > 0 && plans > 0 {
@@ -239,12 +239,12 @@ func (g *group) refuses(in *incident, p Policy, now time.Time) (code, message st
 		g.Exhausted = append(g.Exhausted, now)
 	}
 	if plans == 0 {
-		return CodeBudget, "alerts have made four plans for this group within 24 hours; a person may go on: repush plan --go"
+		return CodeBudget, "alerts have made four plans for this group within 24 hours; a person may go on: repush plan --go --at fc://FUNCTION, which names this function"
 	}
 	return CodeBudget, budgetSpent
 }
 
-const budgetSpent = "what alerts may ask for within 24 hours for this group (REPUSH_GROUP_BUDGET) is used up; a person may go on: repush plan --go"
+const budgetSpent = "what alerts may ask for within 24 hours for this group (REPUSH_GROUP_BUDGET) is used up; a person may go on: repush plan --go --at fc://FUNCTION, which names this function"
 
 // reserve sets aside how much of the budget an incident may use of what it wants:
 // once, however often it is asked.
