@@ -200,7 +200,6 @@ func TestListenerThatFailsForEver(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ dead, budget, limit int }{
 		"many":  {1_500, 1_000, 1_000},
-		"a few": {30, 1_000, 1_000},
 		"small": {500, 100, 40},
 	} {
 		synctest.Test(t, func(t *testing.T) {

@@ -24,8 +24,8 @@ var errThrottled = &pushing.Error{Kind: pushing.Throttled, Op: planning.OpDeadLe
 func TestPagesThatMove(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
-		n := rapid.IntRange(0, 400).Draw(rt, "dead letters")
-		at := rapid.SliceOfN(rapid.IntRange(1, 14), 0, 6).Draw(rt, "pages meddled with")
+		n := rapid.IntRange(0, 220).Draw(rt, "dead letters")
+		at := rapid.SliceOfN(rapid.IntRange(1, 9), 0, 5).Draw(rt, "pages meddled with")
 		kinds := rapid.SliceOfN(rapid.SampledFrom([]string{"repeat", "vanish", "shift in", "shift out", "expire", "throttle", "cut", "short", "more"}), len(at), len(at)).Draw(rt, "how")
 		synctest.Test(t, func(t *testing.T) {
 			h := newHouse(t)
@@ -112,9 +112,9 @@ func TestMoreThanATaskShows(t *testing.T) {
 		apart      time.Duration
 		incomplete bool
 	}{
-		"over a day":             {10_000, 8 * time.Second, false},
-		"within a minute":        {6_000, 10 * time.Millisecond, false},
-		"one each millisecond":   {6_000, time.Millisecond, false},
+		"over a day":             {4_000, 20 * time.Second, false},
+		"within a minute":        {3_000, 20 * time.Millisecond, false},
+		"one each millisecond":   {3_000, time.Millisecond, false},
 		"in one millisecond":     {2_600, 0, true},
 		"as many as fit exactly": {2_500, time.Second, false},
 	} {
