@@ -451,3 +451,44 @@ func TestBadPlans(t *testing.T) {
 		t.Errorf("no event says what was wrong: %+v", plans)
 	}
 }
+
+// TestPagesThatMove through the real API's pages: the manifest is right, or says
+// that it is not complete.
+func TestPagesThatMove(t *testing.T) {
+	t.Parallel()
+	const op, count = "OnsDLQMessagePageQueryByGroupId", 300
+	throttled := onsd.FaultError{Status: 400, Code: "Throttling.User", Message: "later"}
+	for name, test := range map[string]struct {
+		faults     []onsd.Fault
+		tasks      onsd.TaskLife
+		incomplete bool
+	}{
+		"nothing happens":        {},
+		"a dead letter comes":    {faults: []onsd.Fault{{API: op, Nth: 3, Shift: 1}}},
+		"the oldest goes":        {faults: []onsd.Fault{{API: op, Nth: 3, Shift: -1}}},
+		"a page is repeated":     {faults: []onsd.Fault{{API: op, Nth: 4, Shift: 50}}},
+		"a page vanishes":        {faults: []onsd.Fault{{API: op, Nth: 3, Do: "error", Error: onsd.FaultError{Status: 400, Code: "BIZ_NO_MESSAGE", Message: "none"}}}},
+		"throttled":              {faults: []onsd.Fault{{API: op, Nth: 2, Count: 2, Do: "error", Error: throttled}}},
+		"a task ends too early":  {tasks: onsd.TaskLife{Pages: 3}, incomplete: true},
+		"cut in the middle":      {faults: []onsd.Fault{{API: op, Nth: 5, Do: "cut"}}},
+		"it changes every time":  {faults: []onsd.Fault{{API: op, Nth: 1, Count: -1, Shift: 1}}, incomplete: true},
+		"an answer is truncated": {faults: []onsd.Fault{{API: op, Nth: 5, Do: "truncated"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, api := world(t, count, func(d *onsd.Data) {
+				d.Faults, d.Tasks = test.faults, test.tasks
+				d.Instances[0].Groups[0].DeadLetters[0].Every = time.Second
+			})
+			p := start(t, binary, fcd.FCCustom, 20*time.Second, settings(api, newInbox(t)))
+			r := p.call(t, alert(t, "SendDLQMessageCountPerGid", ""))
+			if r.Manifest == nil || (r.Manifest.Incomplete != "") != test.incomplete {
+				t.Fatalf("%+v %+v", r, r.Manifest)
+			}
+			missing := count - r.Manifest.Count
+			if gone := strings.Contains(name, "goes"); !test.incomplete && missing != 0 && !(gone && missing == 1) {
+				t.Errorf("%d of %d", r.Manifest.Count, count)
+			}
+		})
+	}
+}
