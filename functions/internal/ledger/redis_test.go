@@ -461,12 +461,16 @@ func TestRedisRoundTrips(t *testing.T) {
 		"progress": {1, func() error { _, err := r.Progress(t.Context(), ""); return err }},
 		"count":    {1, func() error { _, _, err := r.Due(t.Context(), 0); return err }},
 	} {
-		before := client.RoundTrips()
-		if err := step.do(); err != nil {
-			t.Fatal(err)
+		least := int64(1 << 60)
+		for range 5 { // a busy machine may begin to send before all is queued
+			before := client.RoundTrips()
+			if err := step.do(); err != nil {
+				t.Fatal(err)
+			}
+			least = min(least, client.RoundTrips()-before)
 		}
-		if got := client.RoundTrips() - before; got != step.want {
-			t.Errorf("%s took %d round trips, want %d", name, got, step.want)
+		if least != step.want {
+			t.Errorf("%s took %d round trips, want %d", name, least, step.want)
 		}
 	}
 }
