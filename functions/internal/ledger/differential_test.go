@@ -373,9 +373,10 @@ func TestRedisIsTheSameMachine(t *testing.T) {
 		tw.report()
 		tw.sweep()
 	})
+	// Not "probe", which one run in some does not come to: ledgertest has it.
 	for _, what := range []string{
 		"found 0", "found 1", "found 2", "found 3", "found 4", "found 5", "found 6", "sending", "sending lost", "not sent", "not sent lost",
-		"park", "park lost", "probe", "decide", "decide lost", "halted", "young", "doubted", "order", "due",
+		"park", "park lost", "decide", "decide lost", "halted", "young", "doubted", "order", "due",
 	} {
 		if seen[what] == 0 {
 			t.Errorf("%q never happened", what)
