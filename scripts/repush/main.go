@@ -71,5 +71,6 @@ Exit status: 0 everything ended well, 1 it could not be done,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.AddCommand(newDemo(), newPlan(), newPush(), newInject(), newInvoke(), newOnsd(), newUp())
+	root.AddCommand(newSteering()...)
 	return root
 }

@@ -131,6 +131,7 @@ func (d delivery) judge(e events.Event, answer []byte, functionError string) del
 		d.Message = ""
 	case said.Results[0].Outcome != "":
 		d.Outcome = said.Results[0].Outcome
+	case len(said.Results[0].Report) > 0: // of an operation, which has no outcome
 	case said.Deferred > 0:
 		d.Status = handedOver
 	default:

@@ -1,0 +1,209 @@
+package main
+
+import (
+	"cmp"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ons-repush/ons-repush/events"
+)
+
+// steering are the commands about work that a function has under way, and what
+// each does.
+var steering = [...]struct {
+	action  events.Action
+	subject string // what it may be about, beside everything
+	doc     string
+}{
+	{events.Stop, "", "Stop all pushing, until start"},
+	{events.Start, "", "Go on after stop"},
+	{events.Pause, "OPERATION", "Halt an operation, or a message, until continue"},
+	{events.Continue, "OPERATION", "Let go on what pause halted, or what paused itself"},
+	{events.Cancel, "OPERATION", "End an operation, or a message, for good: what was not pushed is cancelled"},
+	{events.Status, "[OPERATION]", "Say how everything, an operation or a message stands"},
+}
+
+// newSteering makes the commands.
+func newSteering() []*cobra.Command {
+	var all []*cobra.Command
+	for _, s := range steering {
+		var o injectOptions
+		use := strings.TrimSpace(string(s.action) + " " + s.subject + " --to TARGET")
+		about := ""
+		if s.subject != "" {
+			about = "\nof an operation by its id, or of a message by --instance, --topic, --group and --msg"
+		}
+		cmd := &cobra.Command{
+			Use: use, Short: s.doc,
+			Long: s.doc + about + `.
+
+The function at TARGET is asked directly, with one event, as it does not listen to
+anybody else: fc://FUNCTION, fc2://SERVICE/FUNCTION, or https://… with
+REPUSH_HTTP_TOKEN. With Redis the order holds for all instances, within a second of
+pushes; what is halted does not age.`,
+			Example: "  repush " + strings.TrimSpace(string(s.action)+" "+strings.ReplaceAll(strings.Trim(s.subject, "[]"), "OPERATION", "plan-0a1b2c")) + " --to fc://repush --region cn-hangzhou",
+			Args: func(cmd *cobra.Command, args []string) error {
+				if most := min(1, len(s.subject)); len(args) > most {
+					return usage(fmt.Errorf("at most %d argument; a message is named by flags", most))
+				}
+				return nil
+			},
+			RunE: func(cmd *cobra.Command, args []string) error { return o.steer(cmd, s.action, args) },
+		}
+		f := cmd.Flags()
+		if s.subject != "" {
+			for _, r := range requestFlags[:4] { // those that name a message
+				f.String(r.flag, "", r.doc)
+			}
+		}
+		if s.action != events.Status {
+			f.String("reason", "", "why, for the record")
+		}
+		o.addTarget(cmd, "target")
+		f.StringVar(&o.region, "region", cmp.Or(os.Getenv("REPUSH_REGION"), os.Getenv("ALIBABA_CLOUD_REGION_ID")), "region; by default REPUSH_REGION or ALIBABA_CLOUD_REGION_ID")
+		f.DurationVar(&o.timeout, "timeout", time.Minute, "how long the answer may take")
+		f.BoolVar(&o.json, "json", false, "print one JSON object")
+		all = append(all, cmd)
+	}
+	return all
+}
+
+// steer asks the function.
+func (o injectOptions) steer(cmd *cobra.Command, action events.Action, args []string) error {
+	if kind, _, _ := strings.Cut(o.to, "://"); kind != "fc" && kind != "fc2" && kind != "https" && kind != "http" {
+		return usage(errors.New("--to: must be asked directly: fc://FUNCTION, fc2://SERVICE/FUNCTION or https://…"))
+	}
+	op, err := operationOf(cmd, action, args)
+	if err != nil {
+		return err
+	}
+	data, err := json.Marshal(op)
+	if err != nil {
+		return err
+	}
+	send, err := o.open(cmd.Context())
+	if err != nil {
+		return err
+	}
+	d := send(cmd.Context(), []events.Event{{
+		ID: string(action) + "-" + rand.Text(), Source: "repush/steer/" + operator(), Type: events.TypeOperationRequested, Time: time.Now().UTC().Truncate(time.Second), Data: data,
+	}})[0]
+	var said returned
+	if d.Answer != nil {
+		said = read(d.Answer)
+	}
+	switch {
+	case d.Status != answered:
+		return fmt.Errorf("%s: %s", d.Status, cmp.Or(d.Message, "the function did not answer"))
+	case len(said.Results) != 1 || said.Results[0].Code != "Done":
+		return errors.New(cmp.Or(d.Message, "what answers at --to is not functions/repush"))
+	case o.json:
+		return indented(cmd.OutOrStdout()).Encode(said.Results[0].Report)
+	case action != events.Status:
+		fmt.Fprintln(cmd.OutOrStdout(), said.Results[0].Message)
+		return nil
+	}
+	return printStatus(cmd.OutOrStdout(), said.Results[0].Report)
+}
+
+// operationOf reads arguments and flags by the rules of the contract.
+func operationOf(cmd *cobra.Command, action events.Action, args []string) (op events.Operation, err error) {
+	fields := map[string]any{"action": action, "requestedBy": operator()}
+	flagOf := map[string]string{"operationId": "OPERATION", "reason": "--reason"}
+	if len(args) > 0 {
+		fields["operationId"] = args[0]
+	}
+	text, _ := cmd.Flags().GetString("reason")
+	if text != "" {
+		fields["reason"] = text
+	}
+	for _, r := range requestFlags[:4] {
+		flagOf[r.field] = "--" + r.flag
+		if text, _ := cmd.Flags().GetString(r.flag); text != "" {
+			fields[r.field] = text
+		}
+	}
+	raw, err := json.Marshal(fields)
+	if err != nil {
+		return op, err
+	}
+	op, err = events.DecodeOperation(raw)
+	return op, flagErrors(err, flagOf)
+}
+
+// standing is what functions/repush reports of work under way.
+type standing struct {
+	Progress *struct {
+		States   map[string]int
+		Outcomes map[string]int
+		OldestMs int64
+		Orders   []string
+	}
+	History *struct {
+		Pushes   int
+		Orders   []string
+		Requests []struct {
+			EventID, State, Code, Late string
+			Outcome                    events.Outcome
+			Generation, Attempts       int
+			ReceivedAt, DecidedAt      time.Time
+			DueInMs                    int64
+		}
+	}
+	PerSecond  float64
+	EtaSeconds int64
+}
+
+func printStatus(out io.Writer, report []byte) error {
+	var s standing
+	if err := json.Unmarshal(report, &s); err != nil || s.Progress == nil && s.History == nil {
+		return errors.New("the function's report is none that this version understands; --json shows it")
+	}
+	if p := s.Progress; p != nil {
+		open := p.States["waiting"] + p.States["claimed"] + p.States["sending"]
+		fmt.Fprintf(out, "open      %s\noutcomes  %s\n", counted(without(p.States, "decided", "emitted")), counted(p.Outcomes))
+		if open > 0 && s.PerSecond > 0 {
+			fmt.Fprintf(out, "pace      %.1f a second; the rest takes about %s\n", s.PerSecond, time.Duration(s.EtaSeconds)*time.Second)
+		}
+		if open > 0 {
+			fmt.Fprintf(out, "oldest    %s\n", (time.Duration(p.OldestMs) * time.Millisecond).Round(time.Second))
+		}
+		printOrders(out, p.Orders)
+		return nil
+	}
+	fmt.Fprintf(out, "pushes    %d\n", s.History.Pushes)
+	for _, r := range s.History.Requests {
+		line := fmt.Sprintf("request   %s  generation %d  %s", r.EventID, r.Generation, cmp.Or(string(r.Outcome), r.State))
+		if r.Code != "" && r.Outcome == "" {
+			line += fmt.Sprintf(" (%s, looked at again in %s)", r.Code, (time.Duration(r.DueInMs) * time.Millisecond).Round(time.Second))
+		}
+		if r.Late != "" {
+			line += ", and later: " + r.Late
+		}
+		fmt.Fprintln(out, line)
+	}
+	printOrders(out, s.History.Orders)
+	return nil
+}
+
+func printOrders(out io.Writer, orders []string) {
+	if len(orders) > 0 {
+		fmt.Fprintf(out, "orders    %s\n", strings.Join(orders, ", "))
+	}
+}
+
+func without(counts map[string]int, names ...string) map[string]int {
+	rest := maps.Clone(counts)
+	maps.DeleteFunc(rest, func(name string, _ int) bool { return slices.Contains(names, name) })
+	return rest
+}
