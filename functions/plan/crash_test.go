@@ -86,8 +86,7 @@ func crashed(t *testing.T, instance, point, state string, died *atomic.Int64) {
 			}
 			time.Sleep(500 * time.Millisecond)
 		}
-		_ = p.Stop(context.Background())
-		plans = append(plans, p.out.manifests(t)...)
+		plans = append(plans, p.manifests(t)...)
 	}
 	requests, _ := in.requests(t)
 	seen := make(map[string]bool)

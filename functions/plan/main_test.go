@@ -174,11 +174,13 @@ func (o *output) String() string {
 	return o.buf.String()
 }
 
-// manifests are those among the lines, put together.
-func (o *output) manifests(tb testing.TB) (all []events.Planned) {
+// manifests stops the process, for what it printed is whole only then, and puts
+// those that are among the lines together.
+func (p process) manifests(tb testing.TB) (all []events.Planned) {
 	tb.Helper()
+	_ = p.Stop(context.Background()) // a killed one has stopped
 	parts := make(map[string][]events.Planned)
-	for line := range strings.Lines(o.String()) {
+	for line := range strings.Lines(p.out.String()) {
 		e, err := events.Decode([]byte(line))
 		if err != nil || e.Type != events.TypePlanCompleted {
 			continue
@@ -298,7 +300,7 @@ func TestFromAlertToRequests(t *testing.T) {
 				t.Errorf("a repeat: %+v", again)
 			}
 			requests, total := in.requests(t)
-			plans := p.out.manifests(t)
+			plans := p.manifests(t)
 			if len(requests) != 120 || total != 120 || len(plans) != 1 || plans[0].SHA256 != r.Manifest.SHA256 || len(plans[0].Entries) != 120 {
 				t.Errorf("%d requests of %d events, %d plans", len(requests), total, len(plans))
 			}
@@ -446,7 +448,7 @@ func TestBadPlans(t *testing.T) {
 			t.Errorf("%s: %+v", name, r)
 		}
 	}
-	plans := p.out.manifests(t)
+	plans := p.manifests(t)
 	if !slices.ContainsFunc(plans, func(p events.Planned) bool { return strings.Contains(p.Message, "topic") && p.Count == 0 }) {
 		t.Errorf("no event says what was wrong: %+v", plans)
 	}

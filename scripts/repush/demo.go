@@ -65,8 +65,7 @@ type demo struct {
 	took    time.Duration // until the last result
 
 	function atomic.Pointer[fcd.Function]
-	mu       sync.Mutex
-	inFlight map[string]bool // messages under way when it was killed
+	inFlight map[string]bool // messages without a result when it was killed
 }
 
 func (o demoOptions) run(cmd *cobra.Command) error {
@@ -194,11 +193,6 @@ func (d *demo) deliver(ctx context.Context, a ask) error {
 		if err == nil && response.FunctionError == "" {
 			return nil
 		}
-		if response.FunctionError == fcd.ErrorExit {
-			d.mu.Lock()
-			d.inFlight[a.data.MsgID] = true
-			d.mu.Unlock()
-		}
 		if !pause(ctx, wait) {
 			return fmt.Errorf("%s: %w", a.event.ID, ctx.Err())
 		}
@@ -214,6 +208,7 @@ func (d *demo) killHalfway(ctx context.Context) error {
 		}
 	}
 	f := d.function.Load()
+	d.noteInFlight()
 	f.Kill()
 	d.say("killed the function (SIGKILL) half-way; Function Compute starts another instance, EventBridge delivers again")
 	again, err := f.Restart(ctx)
@@ -221,6 +216,20 @@ func (d *demo) killHalfway(ctx context.Context) error {
 		d.function.Store(again)
 	}
 	return err
+}
+
+// noteInFlight: whatever has no result may be under way, by its own delivery or, if
+// that one was parked, by a sweep.
+func (d *demo) noteInFlight() {
+	for _, a := range d.asks {
+		d.inFlight[a.data.MsgID] = true
+	}
+	_, completed := d.results.all()
+	for _, c := range completed {
+		if c.Request.Data != nil {
+			delete(d.inFlight, c.Request.Data.MsgID)
+		}
+	}
 }
 
 // progress shows one result as it arrives.
