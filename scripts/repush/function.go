@@ -128,6 +128,7 @@ func startHTTP(ctx context.Context, binary string, env []string, stdout, stderr 
 	lifetime, end := context.WithCancel(context.WithoutCancel(ctx))
 	cmd := exec.CommandContext(lifetime, binary)
 	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = append(env, "PORT="+port), stdout, stderr, 25*time.Second
+	cmd.SysProcAttr = ownGroup()
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	if err := cmd.Start(); err != nil {
 		end()

@@ -1,15 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"regexp"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -17,94 +13,111 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ons-repush/ons-repush/events"
-	"github.com/ons-repush/ons-repush/events/sink"
 )
 
-type injectOptions struct {
+// targetOptions name a target, and how it is spoken to.
+type targetOptions struct {
 	to, account, region, endpoint string
 	timeout                       time.Duration
 	async, json, logs             bool
 }
 
-func newInject() *cobra.Command {
-	var o injectOptions
-	cmd := &cobra.Command{
-		Use:   "inject [FILE|-] --to TARGET",
-		Short: "Send requests to a deployed function, a bus or a queue",
-		Long: `Send requests to a deployed function, a bus or a queue: one event, an array or
-JSON Lines from FILE, at most 100, or one made of --instance, --topic, --group,
---msg and --reason as push makes it. Nothing is sent before all are found right.
-
-TARGET is one of
-  https://…                                 a CloudEvents receiver, such as the HTTP
-                                            address of the function; bearer token from
-                                            REPUSH_HTTP_TOKEN; http to loopback only
-  fc://FUNCTION[?qualifier=ALIAS]           Function Compute 3.0
-  fc2://SERVICE/FUNCTION[?qualifier=ALIAS]  Function Compute 2.0
-  eventbridge://BUS                         an EventBridge bus
-  mns://QUEUE, mns://topics/TOPIC           an MNS (SMQ) queue or topic
-
-A function answers with the outcome. With --async, and from a bus or a queue, all
-that is known is that the event was handed over. Sending an event again is the
-same request, for its id decides. Credentials as for push.
-
-Exit status: 0 all handed over or answered well, 1 nothing was handed over,
-3 in between.`,
-		Example: `  repush inject event.json --to fc://repush --region cn-hangzhou --logs
-  repush inject events.jsonl --to fc://repush --async`,
-		Args: cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			batch, err := requestsOf(cmd, args)
-			if err != nil {
-				return err
-			}
-			return o.run(cmd, batch)
-		},
-	}
-	addRequestFlags(cmd, "2")
-	o.addTarget(cmd, "target")
-	f := cmd.Flags()
-	f.BoolVar(&o.async, "async", false, "fc and fc2: leave it to the function's queue, which takes an event once")
-	f.BoolVar(&o.logs, "logs", false, "fc and fc2: show the end of the function's log")
-	f.StringVar(&o.region, "region", cmp.Or(os.Getenv("REPUSH_REGION"), os.Getenv("ALIBABA_CLOUD_REGION_ID")), "region; by default REPUSH_REGION or ALIBABA_CLOUD_REGION_ID")
-	f.DurationVar(&o.timeout, "timeout", time.Minute, "how long one event may take")
-	f.BoolVar(&o.json, "json", false, "print one JSON object")
-	return cmd
-}
-
 // addTarget declares the flags that name a target but its region.
-func (o *injectOptions) addTarget(cmd *cobra.Command, doc string) {
+func (o *targetOptions) addTarget(cmd *cobra.Command, doc string) {
 	f := cmd.Flags()
 	f.StringVar(&o.to, "to", "", doc)
 	f.StringVar(&o.account, "account", os.Getenv("ALIBABA_CLOUD_ACCOUNT_ID"), "account id; by default ALIBABA_CLOUD_ACCOUNT_ID")
 	f.StringVar(&o.endpoint, "endpoint", "", "another host of the target: https, or http to loopback")
 }
 
-// requestsOf are the events of the file, or the one of the flags.
-func requestsOf(cmd *cobra.Command, args []string) ([]events.Event, error) {
-	if len(args) == 0 {
-		asked, err := requestOf(cmd)
-		if err != nil {
-			return nil, err
-		}
-		e, err := wrap(asked, operator(), time.Now())
-		return []events.Event{e}, err
-	}
-	given := cmd.Flags().Changed("again") || cmd.Flags().Changed("dry-run")
-	for _, r := range requestFlags {
-		given = given || cmd.Flags().Changed(r.flag)
-	}
-	if given {
-		return nil, usage(errors.New("give a FILE or the flags of one message, not both (a number is written --again=N)"))
-	}
-	raw, err := readFile(args[0], cmd.InOrStdin())
-	if err != nil {
-		return nil, err
-	}
-	return readRequests(raw, operator(), time.Now())
+func (o *targetOptions) addRegion(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&o.region, "region", cmp.Or(os.Getenv("REPUSH_REGION"), os.Getenv("ALIBABA_CLOUD_REGION_ID")), "region; by default REPUSH_REGION or ALIBABA_CLOUD_REGION_ID")
 }
 
-func (o injectOptions) run(cmd *cobra.Command, batch []events.Event) error {
+func newInject() *cobra.Command {
+	var o bulkOptions
+	cmd := &cobra.Command{
+		Use:   "inject [FILE…|-] --to TARGET --reason TEXT [--go]",
+		Short: "Ask for the pushes of many messages, or of one",
+		Long: `Ask for the pushes of the messages in FILEs (- is standard input): CSV with a header,
+JSON Lines, a JSON array, CloudEvents, or a manifest of plan -o. Columns and fields
+are those of repush:Message:Requested: instanceId, topic, groupId, msgId, storedAt …;
+--instance, --topic, --group and --client fill in what a row leaves empty, --reason
+where it gives none. CloudEvents are sent as they are.
+
+Everything is checked first, and everything that is wrong is named with its line; then
+nothing is sent. What is right is summed up: how many, of which groups, how long it
+takes at the quota (--qps), what will expire before its turn. Nothing is sent without
+--go; more than 20 messages are asked about first, unless --yes.
+
+TARGET is one of
+  local                                     the function, run on this machine against the
+                                            ONS OpenAPI, with the ledger of push
+  https://…                                 a CloudEvents receiver, such as the HTTP
+                                            address of the function; bearer token from
+                                            REPUSH_HTTP_TOKEN; http to loopback only
+  fc://FUNCTION[?qualifier=ALIAS]           Function Compute 3.0
+  fc2://SERVICE/FUNCTION[?qualifier=ALIAS]  Function Compute 2.0, one at a time
+  eventbridge://BUS                         an EventBridge bus
+  mns://QUEUE, mns://topics/TOPIC           an MNS (SMQ) queue or topic
+
+A function answers with the outcome: as many are under way as keep the quota busy. With
+--async, and from a bus or a queue, all that is known is that the request was handed
+over. What the function parks or gives back is asked about again, until --wait is over.
+
+Each step is written to a state file. Ctrl-C stops asking, waits for what is under way
+and says how to go on with 'repush resume'; a second Ctrl-C leaves at once and names
+what is in doubt. A message is asked for under one event id, so that asking once more
+is the same request: the function's ledger answers it, as long as it lasts.
+
+Without FILE one message is named by flags, and sent at once.
+
+Exit status: 0 all handed over or answered well, 1 nothing was handed over,
+3 in between.`,
+		Example: `  repush inject stuck.csv --to fc://repush --region cn-hangzhou --reason "ticket 4711"
+  repush inject stuck.csv --to fc://repush --region cn-hangzhou --reason "ticket 4711" --go --report report.html
+  repush inject manifest.json --to local --region cn-hangzhou --reason "ticket 4711" --go --yes
+  repush inject --instance MQ_INST_1380156306793859_BbXbx0Y4 --topic orders \
+    --group GID_billing --msg C000021112CD18B4AAC26E1A0B570001 --reason "ticket 4711" \
+    --to fc://repush --region cn-hangzhou --logs`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return o.inject(cmd, args)
+			}
+			return o.one(cmd)
+		},
+	}
+	addRequestFlags(cmd, "2")
+	o.addTarget(cmd, "target")
+	o.addRegion(cmd)
+	o.addBulk(cmd)
+	f := cmd.Flags()
+	f.BoolVar(&o.async, "async", false, "fc and fc2: leave it to the function's queue, which takes an event once")
+	f.BoolVar(&o.logs, "logs", false, "fc, fc2 and local: show the function's log")
+	f.DurationVar(&o.timeout, "timeout", time.Minute, "how long one request may take")
+	f.BoolVar(&o.json, "json", false, "print one JSON object; with --go one for each outcome, as JSON Lines")
+	return cmd
+}
+
+// one sends the message of the flags.
+func (o bulkOptions) one(cmd *cobra.Command) error {
+	if o.to == toLocal {
+		return usage(errors.New("--to local: takes a FILE; one message is pushed from this machine by 'repush push'"))
+	}
+	asked, err := requestOf(cmd)
+	if err != nil {
+		return err
+	}
+	e, err := wrap(asked, operator(), time.Now())
+	if err != nil {
+		return err
+	}
+	return o.send(cmd, []events.Event{e})
+}
+
+// send sends a few events, one after the other, and prints what became of them.
+func (o targetOptions) send(cmd *cobra.Command, batch []events.Event) error {
 	send, err := o.open(cmd.Context())
 	if err != nil {
 		return err
@@ -112,9 +125,7 @@ func (o injectOptions) run(cmd *cobra.Command, batch []events.Event) error {
 	all := send(cmd.Context(), batch)
 	well, taken := true, false
 	for _, d := range all {
-		if d.log != "" {
-			fmt.Fprintf(cmd.ErrOrStderr(), "the end of the log of %s:\n%s\n", d.EventID, strings.TrimSpace(d.log))
-		}
+		showLog(cmd.ErrOrStderr(), d)
 		well = well && d.well()
 		taken = taken || d.Status != refused && d.Status != notSent
 	}
@@ -127,6 +138,12 @@ func (o injectOptions) run(cmd *cobra.Command, batch []events.Event) error {
 	return fmt.Errorf("nothing was handed over: %s", all[0].Message)
 }
 
+func showLog(to io.Writer, d delivery) {
+	if d.log != "" {
+		fmt.Fprintf(to, "the end of the log of %s:\n%s\n", d.EventID, strings.TrimSpace(d.log))
+	}
+}
+
 func printDeliveries(out io.Writer, all []delivery, asObject bool) error {
 	if asObject {
 		return indented(out).Encode(map[string]any{"deliveries": all})
@@ -136,157 +153,4 @@ func printDeliveries(out io.Writer, all []delivery, asObject bool) error {
 		fmt.Fprintf(w, "%s\t%s\t%s\n", d.EventID, cmp.Or(string(d.Outcome), string(d.Status)), d.Message)
 	}
 	return w.Flush()
-}
-
-var (
-	fcTarget  = regexp.MustCompile(`^(?:([A-Za-z_][\w-]*)/)?([A-Za-z_][\w$-]*)(?:\?qualifier=([\w.-]+))?$`)
-	fcAccount = regexp.MustCompile(`^[0-9]+\.[a-z0-9-]+$`)
-)
-
-// open checks the target and asks for credentials where calls are signed.
-func (o injectOptions) open(ctx context.Context) (target, error) {
-	kind, rest, _ := strings.Cut(o.to, "://")
-	wrong := func(err error) (target, error) { return nil, usage(fmt.Errorf("--to: %w", err)) }
-	parts := fcTarget.FindStringSubmatch(rest)
-	f := fcFunction{scheme: "https", host: o.account + "." + o.region + ".fc.aliyuncs.com", account: o.account, async: o.async, logs: o.logs}
-	var err error
-	if o.endpoint != "" {
-		if f.scheme, f.host, err = endpoint(o.endpoint); err != nil {
-			return nil, usage(fmt.Errorf("--endpoint: %w", err))
-		}
-	}
-	isFC := kind == "fc" || kind == "fc2"
-	switch {
-	case isFC && (parts == nil || (parts[1] == "") != (kind == "fc")):
-		return wrong(errors.New("write fc://FUNCTION or fc2://SERVICE/FUNCTION, and ?qualifier=ALIAS behind it"))
-	case isFC && o.endpoint == "" && !fcAccount.MatchString(o.account+"."+o.region):
-		return wrong(errors.New("needs --account and --region (or ALIBABA_CLOUD_ACCOUNT_ID and REPUSH_REGION), or --endpoint"))
-	case !isFC && (o.async || o.logs):
-		return wrong(errors.New("--async and --logs are for fc:// and fc2:// alone"))
-	case kind == "http" || kind == "https":
-		t, err := openHTTP(o.to, os.Getenv("REPUSH_HTTP_TOKEN"), o.timeout)
-		if err != nil || o.endpoint != "" {
-			return wrong(cmp.Or(err, errors.New("is an address itself: --endpoint does not go with it")))
-		}
-		return t, nil
-	case !isFC && kind != "eventbridge" && kind != "mns":
-		return wrong(errors.New("must be https://…, fc://FUNCTION, fc2://SERVICE/FUNCTION, eventbridge://BUS or mns://QUEUE"))
-	}
-	if f.keys, err = operatorCredentials(ctx); err != nil {
-		return nil, err
-	}
-	if !isFC {
-		return o.openSink(kind, rest, f.host, f.keys)
-	}
-	f.service, f.function, f.qualifier = parts[1], parts[2], parts[3]
-	if kind == "fc2" {
-		return inTurn(o.timeout, f.keys, f.invokeV2), nil
-	}
-	return inTurn(o.timeout, f.keys, f.invokeV3), nil
-}
-
-// openSink leaves the rest to events/sink. host counts only with --endpoint.
-func (o injectOptions) openSink(kind, rest, host string, keys sink.Credentials) (target, error) {
-	if o.endpoint != "" {
-		if kind == "mns" && !strings.Contains(rest, "/") {
-			rest = "queues/" + rest
-		}
-		rest = host + "/" + rest
-	}
-	s, err := sink.Open([]string{kind + "://" + rest}, sink.Options{
-		Region: o.region, AccountID: o.account,
-		Credentials: func(context.Context) (sink.Credentials, error) { return keys, nil },
-	})
-	if err != nil {
-		return nil, usage(fmt.Errorf("--to: %w", err))
-	}
-	return toSink(s, o.timeout, keys), nil
-}
-
-// maxInjected bounds the events of one inject.
-const maxInjected = 100
-
-// readRequests reads one event, an array of events or JSON Lines; an event is a
-// CloudEvent, or the data of a request alone, which is wrapped as flags are. All
-// of them are right, or the error lists every problem with its place.
-func readRequests(raw []byte, by string, now time.Time) ([]events.Event, error) {
-	parts, places, err := split(raw)
-	var batch []events.Event
-	var problems []string
-	seen := make(map[[2]string]string)
-	for i, part := range parts {
-		e, err := readRequest(part, by, now)
-		first := seen[[2]string{e.Source, e.ID}]
-		switch {
-		case err != nil:
-			problems = append(problems, places[i]+": "+err.Error())
-		case first != "":
-			problems = append(problems, places[i]+": the same source and id as "+first)
-		default:
-			seen[[2]string{e.Source, e.ID}] = places[i]
-			batch = append(batch, e)
-		}
-	}
-	if problems != nil {
-		err = fmt.Errorf("%d of %d events are wrong\n  %s", len(problems), len(parts), strings.Join(problems, "\n  "))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("nothing was sent: %w", err)
-	}
-	return batch, nil
-}
-
-// split takes the input apart and names each part.
-func split(raw []byte) (parts []json.RawMessage, places []string, err error) {
-	text := bytes.TrimSpace(bytes.TrimPrefix(raw, []byte("\ufeff")))
-	firstLine, _, several := bytes.Cut(text, []byte("\n"))
-	switch {
-	case bytes.HasPrefix(text, []byte("[")):
-		parts, err = events.Elements(text, maxInjected)
-		for i := range parts {
-			places = append(places, fmt.Sprintf("event %d", i+1))
-		}
-	case several && json.Valid(firstLine):
-		number := bytes.Count(raw[:bytes.Index(raw, firstLine)], []byte("\n"))
-		for line := range bytes.Lines(text) {
-			number++
-			if line = bytes.TrimSpace(line); len(line) > 0 {
-				parts, places = append(parts, line), append(places, fmt.Sprintf("line %d", number))
-			}
-		}
-	case len(text) > 0:
-		parts, places = []json.RawMessage{text}, []string{"the event"}
-	}
-	if err == nil && (len(parts) == 0 || len(parts) > maxInjected) {
-		return nil, nil, fmt.Errorf("%d events, must be 1 to %d", len(parts), maxInjected)
-	}
-	return parts, places, err
-}
-
-func readRequest(raw json.RawMessage, by string, now time.Time) (events.Event, error) {
-	if len(raw) > events.MaxEventBytes {
-		return events.Event{}, events.ErrTooLarge
-	}
-	members, err := events.Members(raw)
-	if err != nil {
-		return events.Event{}, err
-	}
-	if events.LooksRequested(members) {
-		asked, err := events.DecodeRequested(raw)
-		if err != nil {
-			return events.Event{}, err
-		}
-		return wrap(asked, by, now)
-	}
-	e, err := events.FromMembers(members)
-	switch {
-	case err != nil:
-	case e.Type == events.TypeMessageRequested:
-		_, err = events.DecodeRequested(e.Data)
-	case e.Type == events.TypePlanRequested:
-		_, err = events.DecodePlan(e.Data)
-	default:
-		err = fmt.Errorf("type: must be %s, or %s to functions/plan", events.TypeMessageRequested, events.TypePlanRequested)
-	}
-	return e, err
 }

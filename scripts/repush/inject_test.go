@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -15,87 +14,13 @@ import (
 	"github.com/ons-repush/ons-repush/events"
 )
 
-const bareRequest = `{"instanceId":"MQ_INST_1_x","topic":"orders","groupId":"GID_x","msgId":"C000021112CD18B4AAC26E1A0B570001","reason":"down"}`
-
-// numbered is n events, joined.
-func numbered(n int, separator string) string {
-	all := make([]string, n)
-	for i := range all {
-		all[i] = strings.Replace(sampleEvent, "4711", fmt.Sprint(i+1), 1)
-	}
-	return strings.Join(all, separator)
-}
-
-func TestReadRequests(t *testing.T) {
-	t.Parallel()
-	pretty := strings.NewReplacer("{", "{\n", ",", ",\n").Replace(sampleEvent)
-	wrongMsg := strings.Replace(sampleEvent, "C000021112CD18B4AAC26E1A0B570001", "zz", 1)
-	for name, test := range map[string]struct {
-		input string
-		want  int    // events
-		says  string // of the error; several parts are separated by |
-	}{
-		"one":                       {sampleEvent, 1, ""},
-		"one over many lines":       {pretty, 1, ""},
-		"with a byte order mark":    {"\ufeff" + sampleEvent, 1, ""},
-		"an array":                  {"[" + numbered(3, ",") + "]", 3, ""},
-		"lines":                     {numbered(3, "\n"), 3, ""},
-		"lines with gaps and CRLF":  {"\r\n" + numbered(3, "\r\n\r\n") + "\r\n", 3, ""},
-		"bare data":                 {bareRequest, 1, ""},
-		"a hundred":                 {numbered(100, "\n"), 100, ""},
-		"nothing":                   {" \n", 0, "0 events"},
-		"an empty array":            {"[]", 0, "0 events"},
-		"one too many lines":        {numbered(101, "\n"), 0, "101 events"},
-		"one too many in an array":  {"[" + numbered(101, ",") + "]", 0, "more than 100"},
-		"not JSON":                  {"hello", 0, "the event: not valid JSON"},
-		"a broken pretty one":       {pretty[:len(pretty)-3], 0, "the event: not valid JSON"},
-		"another type":              {strings.Replace(sampleEvent, "Requested", "Completed", 1), 0, "type: must be repush:Message:Requested"},
-		"every problem of a line":   {strings.Replace(wrongMsg, `"reason":"consumer was down"`, `"resaon":"x"`, 1), 0, "msgId: must be|reason: is required|resaon: is not a field"},
-		"every problem of a file":   {sampleEvent + "\n\n" + wrongMsg + "\n{}\n" + sampleEvent, 0, "3 of 4 events are wrong|line 3: msgId|line 4: specversion: is required|line 5: the same source and id as line 1"},
-		"every problem of an array": {"[" + sampleEvent + "," + wrongMsg + ",7]", 0, "event 2: msgId|event 3: not a JSON object"},
-		"the same bare data twice":  {bareRequest + "\n" + bareRequest, 0, "line 2: the same source and id as line 1"},
-		"wrong bare data":           {strings.Replace(bareRequest, "GID_x", "", 1), 0, "groupId"},
-		"too large":                 {`{"instanceId":"` + strings.Repeat("x", events.MaxEventBytes) + `"}`, 0, "larger than"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			got, err := readRequests([]byte(test.input), "anna", time.Now())
-			if len(got) != test.want || (err == nil) != (test.says == "") {
-				t.Fatalf("%d events, %v", len(got), err)
-			}
-			for part := range strings.SplitSeq(test.says, "|") {
-				if err != nil && (!strings.Contains(err.Error(), part) || !strings.HasPrefix(err.Error(), "nothing was sent: ")) {
-					t.Errorf("%q is missing in: %v", part, err)
-				}
-			}
-		})
-	}
-}
-
-func FuzzReadRequests(f *testing.F) {
-	for _, seed := range []string{sampleEvent, bareRequest, "[" + numbered(2, ",") + "]", numbered(2, "\n"), "[", "\n{}\n", "\ufeff[]"} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		batch, err := readRequests(raw, "anna", time.Unix(0, 0))
-		if (err == nil) != (len(batch) > 0) || len(batch) > maxInjected {
-			t.Fatalf("%d events, %v", len(batch), err)
-		}
-		for _, e := range batch {
-			if _, err := events.DecodeRequested(e.Data); err != nil || e.ID == "" || e.Source == "" {
-				t.Fatalf("%+v is no request: %v", e, err)
-			}
-		}
-	})
-}
-
 // TestWrongFileSendsNothing: one bad line, and no event leaves.
 func TestWrongFileSendsNothing(t *testing.T) {
 	withKeys(t, "", "", "")
 	var calls atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { calls.Add(1) }))
 	defer server.Close()
-	status, stdout, stderr := repush(t.Context(), sampleEvent+"\n{}", "inject", "-", "--to", server.URL)
+	status, stdout, stderr := repush(t.Context(), sampleEvent+"\n{}", "inject", "-", "--to", server.URL, "--reason", "r", "--go")
 	if status != exitFailed || calls.Load() != 0 || !strings.Contains(stderr, "line 2") {
 		t.Errorf("status %d, %d calls\n%s\n%s", status, calls.Load(), stdout, stderr)
 	}
@@ -146,9 +71,9 @@ func TestInjectEndToEnd(t *testing.T) {
 	for _, want := range []struct {
 		status int
 		says   [2]string
-	}{{exitPartial, [2]string{"pushed", "failed"}}, {exitDone, [2]string{"duplicate", "decided before: failed"}}} {
-		status, stdout, stderr := repush(t.Context(), "", "inject", file, "--to", f.URL)
-		if status != want.status || !strings.Contains(stdout, want.says[0]) || !strings.Contains(stdout, want.says[1]) || api.Deliveries().Total != 1 {
+	}{{exitPartial, [2]string{"1 pushed", "1 failed"}}, {exitPartial, [2]string{"1 pushed", "decided before: failed"}}} {
+		status, stdout, stderr := repush(t.Context(), "", "inject", file, "--to", f.URL, "--reason", "r", "--go")
+		if status != want.status || !strings.Contains(stdout, want.says[0]) || !strings.Contains(stdout+stderr, want.says[1]) || api.Deliveries().Total != 1 {
 			t.Errorf("status %d, %d deliveries\n%s\n%s", status, api.Deliveries().Total, stdout, stderr)
 		}
 	}
@@ -178,14 +103,19 @@ func TestInjectRefuses(t *testing.T) {
 		"no bus":                     {[]string{"-", "--to", "eventbridge://", "--endpoint", "localhost:1"}, exitUsage, "BUS"},
 		"asynchronous over HTTP":     {[]string{"-", "--to", "https://repush.example", "--async"}, exitUsage, "--async"},
 		"no message":                 {[]string{"--to", "https://repush.example"}, exitUsage, "--instance: is required"},
-		"both":                       {[]string{"-", "--to", "https://repush.example", "--msg", "x"}, exitUsage, "not both"},
+		"both":                       {[]string{"-", "--to", "https://repush.example", "--msg", "x"}, exitUsage, "a FILE has columns"},
 		"no such file":               {[]string{"/nonexistent", "--to", "https://repush.example"}, exitFailed, "/nonexistent"},
 		"a number apart from again":  {[]string{"--again", "3", "--to", "https://repush.example"}, exitUsage, "--again=N"},
-		"two files":                  {[]string{"a", "b", "--to", "https://repush.example"}, exitUsage, "at most 1"},
+		"standard input twice":       {[]string{"-", "-", "--to", "https://repush.example"}, exitUsage, "read once"},
+		"no reason":                  {[]string{"-", "--to", "https://repush.example", "--reason", ""}, exitUsage, "--reason: is required"},
+		"a quota of nothing":         {[]string{"-", "--to", "https://repush.example", "--qps", "0"}, exitUsage, "--qps: must be"},
+		"local, and elsewhere":       {[]string{"-", "--to", "local", "--endpoint", "localhost:1"}, exitUsage, "--endpoint"},
+		"a ledger elsewhere":         {[]string{"-", "--to", "https://repush.example", "--state", "ledger"}, exitUsage, "--to local"},
+		"one message, local":         {append(askFor(stuckMessage), "--to", "local"), exitUsage, "repush push"},
 		"a secret flag is not there": {[]string{"-", "--access-key-secret", "x"}, exitUsage, "unknown flag"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			status, stdout, stderr := repush(t.Context(), sampleEvent, append([]string{"inject"}, test.args...)...)
+			status, stdout, stderr := repush(t.Context(), sampleEvent, append([]string{"inject", "--go", "--reason", "r"}, test.args...)...)
 			if status != test.status || !strings.Contains(stderr, test.says) || stdout != "" {
 				t.Errorf("status %d, want %d and %q\n%s\n%s", status, test.status, test.says, stdout, stderr)
 			}

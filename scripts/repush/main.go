@@ -24,7 +24,7 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	status := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	status := execute(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(status)
 }
@@ -35,9 +35,12 @@ var errPartial = errors.New("not everything ended well")
 // errUsage marks what is wrong with the command line; it has no text of its own.
 var errUsage = errors.New("")
 
-// run executes one command line and returns its exit status.
-func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	root := newRoot()
+// execute runs one command line and returns its exit status.
+func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	return executeOn(newRoot(), ctx, args, stdin, stdout, stderr)
+}
+
+func executeOn(root *cobra.Command, ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
@@ -70,7 +73,7 @@ Exit status: 0 everything ended well, 1 it could not be done,
 		SilenceErrors: true, SilenceUsage: true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
-	root.AddCommand(newDemo(), newPlan(), newPush(), newInject(), newInvoke(), newOnsd(), newUp())
+	root.AddCommand(newDemo(), newPlan(), newPush(), newInject(), newResume(), newInvoke(), newOnsd(), newUp())
 	root.AddCommand(newSteering()...)
 	return root
 }

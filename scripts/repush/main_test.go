@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -49,6 +50,14 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
+// selfCommand is a command line as a process of its own, with an operator's
+// environment.
+func selfCommand(args ...string) *exec.Cmd {
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(operatorEnv(os.Environ()), asCommand+"=1", "XDG_STATE_HOME="+os.Getenv("XDG_STATE_HOME"))
+	return cmd
+}
+
 // buffer is safe for concurrent use.
 type buffer struct {
 	mu sync.Mutex
@@ -70,7 +79,7 @@ func (b *buffer) String() string {
 // repush runs one command line.
 func repush(ctx context.Context, stdin string, args ...string) (status int, stdout, stderr string) {
 	var out, errs buffer
-	status = run(ctx, args, strings.NewReader(stdin), &out, &errs)
+	status = execute(ctx, args, strings.NewReader(stdin), &out, &errs)
 	return status, out.String(), errs.String()
 }
 
@@ -342,7 +351,7 @@ func TestUp(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var out, errs buffer
 	ended := make(chan int, 1)
-	go func() { ended <- run(ctx, []string{"up", "--bin", built(t)}, strings.NewReader(""), &out, &errs) }()
+	go func() { ended <- execute(ctx, []string{"up", "--bin", built(t)}, strings.NewReader(""), &out, &errs) }()
 	line := func(prefix string) string {
 		for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 			for l := range strings.Lines(errs.String()) {
@@ -410,7 +419,7 @@ func TestOnsdSaysWhereItIs(t *testing.T) {
 	var out buffer
 	ended := make(chan int, 1)
 	go func() {
-		ended <- run(ctx, []string{"onsd", "--listen", "127.0.0.1:0", "--json"}, strings.NewReader(""), &out, io.Discard)
+		ended <- execute(ctx, []string{"onsd", "--listen", "127.0.0.1:0", "--json"}, strings.NewReader(""), &out, io.Discard)
 	}()
 	for deadline := time.Now().Add(10 * time.Second); !strings.HasSuffix(out.String(), "\n"); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {

@@ -24,7 +24,7 @@ import (
 
 type planOptions struct {
 	localFlags
-	target injectOptions
+	target targetOptions
 	goOn   bool
 	out    string
 	at     string
@@ -235,7 +235,7 @@ func (o planOptions) askDeployed(cmd *cobra.Command, asked events.Plan) error {
 	}
 	there := o.target
 	there.to, there.region, there.timeout, there.json, there.logs = o.at, cmp.Or(o.region, os.Getenv("REPUSH_REGION")), o.timeout, o.json, o.logs && strings.HasPrefix(o.at, "fc")
-	return there.run(cmd, []events.Event{{
+	return there.send(cmd, []events.Event{{
 		ID: "plan-" + rand.Text(), Source: "repush/plan/" + operator(), Type: events.TypePlanRequested, Time: time.Now().UTC().Truncate(time.Second), Data: data,
 	}})
 }

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -256,8 +255,7 @@ func TestPlanInterrupted(t *testing.T) {
 			})
 			out := filepath.Join(t.TempDir(), "manifest.json")
 			args := planFor(t, api, "--go", "--to", target, "-o", out, "--timeout", "4s")
-			cmd := exec.Command(os.Args[0], args...)
-			cmd.Env = append(operatorEnv(os.Environ()), asCommand+"=1")
+			cmd := selfCommand(args...)
 			var said buffer
 			cmd.Stderr = &said
 			if err := cmd.Start(); err != nil {
@@ -380,7 +378,7 @@ func TestPlanAtADeployedFunction(t *testing.T) {
 	if err := os.WriteFile(file, []byte(event), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if status, stdout, stderr := repush(t.Context(), "", "inject", file, "--to", deployed.URL); status != exitPartial || !strings.Contains(stdout, "BIZ_SUBSCRIPTION_NOT_FOUND") && !strings.Contains(stdout, "allow-list") {
+	if status, stdout, stderr := repush(t.Context(), "", "inject", file, "--to", deployed.URL, "--reason", "r", "--go"); status != exitPartial || !strings.Contains(stdout, "BIZ_SUBSCRIPTION_NOT_FOUND") && !strings.Contains(stdout, "allow-list") {
 		t.Errorf("inject of a plan: status %d\n%s\n%s", status, stdout, stderr)
 	}
 	if status, _, stderr := repush(t.Context(), "", planFor(t, api, "--go", "--to", deployed.URL)...); status != exitFailed || !strings.Contains(stderr, "send it to functions/repush") {

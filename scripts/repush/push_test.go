@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -499,8 +498,7 @@ func TestPushKilled(t *testing.T) {
 			api := withAPI(t, "REPUSH_PUSH_TIMEOUT=5s")
 			slowAnswer(t, api, 4*time.Second)
 			args := append([]string{"push", "--ons", api.URL, "--bin", built(t)}, askFor(stuckMessage, more...)...)
-			cmd := exec.Command(os.Args[0], args...)
-			cmd.Env = append(operatorEnv(os.Environ()), asCommand+"=1")
+			cmd := selfCommand(args...)
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}

@@ -12,13 +12,15 @@ import (
 // results collects the result events that a function writes to its standard
 // output. Safe for concurrent use.
 type results struct {
-	// seen is called for every result of a request whose id is new, frozen once all
-	// parts of a manifest are there; nil: nothing is.
+	// each is called for every event whose id is new, seen for those that are results
+	// of requests, frozen once all parts of a manifest are there; nil: nothing is.
+	each   func(events.Event)
 	seen   func(events.Completed)
 	frozen func(events.Planned)
 
 	mu        sync.Mutex
 	partial   []byte
+	known     map[string]bool
 	events    []events.Event
 	completed []events.Completed
 	planned   []events.Planned // parts of a manifest, or why there is none
@@ -42,8 +44,7 @@ func (r *results) Write(p []byte) (int, error) {
 
 func (r *results) take(line []byte) {
 	e, err := events.Decode(line)
-	known := slices.ContainsFunc(r.events, func(other events.Event) bool { return other.ID == e.ID })
-	if err != nil || known {
+	if err != nil || r.known[e.ID] {
 		return
 	}
 	var c events.Completed
@@ -62,7 +63,14 @@ func (r *results) take(line []byte) {
 	default:
 		return
 	}
+	if r.known == nil {
+		r.known = make(map[string]bool)
+	}
+	r.known[e.ID] = true
 	r.events = append(r.events, e)
+	if r.each != nil {
+		r.each(e)
+	}
 }
 
 // all returns the results so far, in the order of their arrival.

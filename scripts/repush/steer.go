@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -37,7 +36,7 @@ var steering = [...]struct {
 func newSteering() []*cobra.Command {
 	var all []*cobra.Command
 	for _, s := range steering {
-		var o injectOptions
+		var o targetOptions
 		use := strings.TrimSpace(string(s.action) + " " + s.subject + " --to TARGET")
 		about := ""
 		if s.subject != "" {
@@ -70,7 +69,7 @@ pushes; what is halted does not age.`,
 			f.String("reason", "", "why, for the record")
 		}
 		o.addTarget(cmd, "target")
-		f.StringVar(&o.region, "region", cmp.Or(os.Getenv("REPUSH_REGION"), os.Getenv("ALIBABA_CLOUD_REGION_ID")), "region; by default REPUSH_REGION or ALIBABA_CLOUD_REGION_ID")
+		o.addRegion(cmd)
 		f.DurationVar(&o.timeout, "timeout", time.Minute, "how long the answer may take")
 		f.BoolVar(&o.json, "json", false, "print one JSON object")
 		all = append(all, cmd)
@@ -79,7 +78,7 @@ pushes; what is halted does not age.`,
 }
 
 // steer asks the function.
-func (o injectOptions) steer(cmd *cobra.Command, action events.Action, args []string) error {
+func (o targetOptions) steer(cmd *cobra.Command, action events.Action, args []string) error {
 	if kind, _, _ := strings.Cut(o.to, "://"); kind != "fc" && kind != "fc2" && kind != "https" && kind != "http" {
 		return usage(errors.New("--to: must be asked directly: fc://FUNCTION, fc2://SERVICE/FUNCTION or https://…"))
 	}

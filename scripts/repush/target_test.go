@@ -24,6 +24,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
 	"gopkg.in/resty.v1"
 
 	"github.com/ons-repush/ons-repush/events"
@@ -118,6 +119,34 @@ func fcSignature(r *http.Request, body []byte, secret string) error {
 		return errors.New("the signature does not match")
 	}
 	return nil
+}
+
+// deliver hands events, a line each, to a target, one after the other: what inject does
+// with the message of its flags, and with plans.
+func deliver(t *testing.T, lines string, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	var batch []events.Event
+	for line := range strings.Lines(lines) {
+		e, err := events.Decode([]byte(line))
+		if err != nil {
+			t.Fatal(err)
+		}
+		batch = append(batch, e)
+	}
+	var o targetOptions
+	cmd := &cobra.Command{Use: "deliver", RunE: func(cmd *cobra.Command, _ []string) error { return o.send(cmd, batch) }}
+	o.addTarget(cmd, "target")
+	o.addRegion(cmd)
+	f := cmd.Flags()
+	f.BoolVar(&o.async, "async", false, "")
+	f.BoolVar(&o.logs, "logs", false, "")
+	f.BoolVar(&o.json, "json", false, "")
+	f.DurationVar(&o.timeout, "timeout", time.Minute, "")
+	root := newRoot()
+	root.AddCommand(cmd)
+	var out, errs buffer
+	status = executeOn(root, t.Context(), append([]string{"deliver"}, args...), strings.NewReader(""), &out, &errs)
+	return status, out.String(), errs.String()
 }
 
 // platform is Function Compute as inject sees it.
@@ -219,8 +248,7 @@ func TestInjectIntoFunctions(t *testing.T) {
 				}
 				withKeys(t, testKey, secret, testToken, "ALIBABA_CLOUD_ACCOUNT_ID=123456789012")
 				p := startPlatform(t, test.answer)
-				args := append([]string{"inject", "-", "--to", to, "--endpoint", p.URL, "--json"}, test.args...)
-				status, stdout, stderr := repush(t.Context(), sampleEvent, args...)
+				status, stdout, stderr := deliver(t, sampleEvent, append([]string{"--to", to, "--endpoint", p.URL, "--json"}, test.args...)...)
 				if status != test.status || !strings.Contains(stdout+stderr, test.says) {
 					t.Errorf("status %d, want %d and %q\n%s\n%s", status, test.status, test.says, stdout, stderr)
 				}
@@ -251,7 +279,7 @@ func TestAsyncTaskID(t *testing.T) {
 		withKeys(t, testKey, testSecret, testToken)
 		p := startPlatform(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusAccepted) })
 		for range 2 {
-			if status, stdout, stderr := repush(t.Context(), sampleEvent, "inject", "-", "--to", to, "--endpoint", p.URL, "--async"); status != exitDone {
+			if status, stdout, stderr := deliver(t, sampleEvent, "--to", to, "--endpoint", p.URL, "--async"); status != exitDone {
 				t.Fatalf("status %d\n%s\n%s", status, stdout, stderr)
 			}
 		}
@@ -276,7 +304,7 @@ func TestLogTail(t *testing.T) {
 			fmt.Fprint(w, decidedAs("pushed"))
 		})
 		for _, logs := range []string{"--logs=false", "--logs"} {
-			_, stdout, stderr := repush(t.Context(), sampleEvent, "inject", "-", "--to", to, "--endpoint", p.URL, logs)
+			_, stdout, stderr := deliver(t, sampleEvent, "--to", to, "--endpoint", p.URL, logs)
 			if strings.Contains(stderr, "the last line") != (logs == "--logs") || !strings.Contains(stdout, "pushed") {
 				t.Errorf("%s %s: %s\n%s", to, logs, stdout, stderr)
 			}
@@ -297,7 +325,7 @@ func TestStopsAtTheFirstNotTaken(t *testing.T) {
 		w.WriteHeader(http.StatusAccepted)
 	})
 	lines := strings.Join([]string{strings.Replace(sampleEvent, "4711", "1", 1), strings.Replace(sampleEvent, "4711", "2", 1), strings.Replace(sampleEvent, "4711", "3", 1)}, "\n")
-	status, stdout, stderr := repush(t.Context(), lines, "inject", "-", "--to", "fc2://ons/repush", "--endpoint", p.URL, "--async")
+	status, stdout, stderr := deliver(t, lines, "--to", "fc2://ons/repush", "--endpoint", p.URL, "--async")
 	if status != exitPartial || calls != 2 || !regexp.MustCompile(`(?s)ticket-1 +handed over.*ticket-2 +refused.*429.*ticket-3 +not sent`).MatchString(stdout) {
 		t.Errorf("status %d, %d calls\n%s\n%s", status, calls, stdout, stderr)
 	}
@@ -322,7 +350,7 @@ func TestFunctionsAreCalledByTLS(t *testing.T) {
 			_ = conn.Close()
 			first <- b[0]
 		}()
-		status, stdout, stderr := repush(t.Context(), sampleEvent, "inject", "-", "--to", to, "--endpoint", l.Addr().String())
+		status, stdout, stderr := deliver(t, sampleEvent, "--to", to, "--endpoint", l.Addr().String())
 		if b := <-first; b != 0x16 || status == exitDone { // a TLS handshake record
 			t.Errorf("%s: the first byte is %#x, status %d\n%s\n%s", to, b, status, stdout, stderr)
 		}
@@ -338,7 +366,7 @@ func TestNoRedirect(t *testing.T) {
 	server := httptest.NewServer(http.RedirectHandler(elsewhere.URL, http.StatusTemporaryRedirect))
 	defer server.Close()
 	for _, args := range [][]string{{"--to", server.URL}, {"--to", "fc2://ons/repush", "--endpoint", server.URL}, {"--to", "fc://repush", "--endpoint", server.URL}} {
-		status, stdout, stderr := repush(t.Context(), sampleEvent, append([]string{"inject", "-"}, args...)...)
+		status, stdout, stderr := deliver(t, sampleEvent, args...)
 		if status == exitDone || !strings.Contains(stdout+stderr, "307") {
 			t.Errorf("%v: status %d\n%s\n%s", args, status, stdout, stderr)
 		}
@@ -421,7 +449,7 @@ func TestInjectOverHTTP(t *testing.T) {
 				fmt.Fprint(w, test.body)
 			}))
 			defer server.Close()
-			status, stdout, stderr := repush(t.Context(), sampleEvent, "inject", "-", "--to", server.URL+"/?code=sesame")
+			status, stdout, stderr := deliver(t, sampleEvent, "--to", server.URL+"/?code=sesame")
 			if status != test.want || !strings.Contains(stdout+stderr, test.says) {
 				t.Errorf("status %d\n%s\n%s", status, stdout, stderr)
 			}
@@ -438,11 +466,11 @@ func TestNobodyThere(t *testing.T) {
 	for _, to := range []string{server.URL + "/?code=sesame", "fc://repush", "fc2://ons/repush", "eventbridge://repush", "mns://repush", "mns://topics/repush"} {
 		t.Run(to, func(t *testing.T) {
 			withKeys(t, testKey, testSecret, testToken)
-			args := []string{"inject", "-", "--timeout", "1s", "--to", to}
+			args := []string{"--timeout", "1s", "--to", to}
 			if !strings.HasPrefix(to, "http") {
 				args = append(args, "--endpoint", server.URL)
 			}
-			status, stdout, stderr := repush(t.Context(), sampleEvent, args...)
+			status, stdout, stderr := deliver(t, sampleEvent, args...)
 			if status != exitFailed || !strings.Contains(stdout, "refused") || strings.Contains(stdout+stderr, "http://") {
 				t.Errorf("status %d\n%s\n%s", status, stdout, stderr)
 			}
@@ -475,7 +503,7 @@ func TestInjectIntoBusAndQueues(t *testing.T) {
 				}
 			}))
 			defer server.Close()
-			status, stdout, stderr := repush(t.Context(), sampleEvent, "inject", "-", "--to", to, "--endpoint", server.URL)
+			status, stdout, stderr := deliver(t, sampleEvent, "--to", to, "--endpoint", server.URL)
 			if status != exitDone || !strings.Contains(stdout, "handed over") || !strings.HasPrefix(got, path+" ") || !strings.Contains(auth, testKey) {
 				t.Errorf("status %d, got %s, signed %q\n%s\n%s", status, got, auth, stdout, stderr)
 			}

@@ -1,0 +1,339 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/ons-repush/ons-repush/events"
+	"github.com/ons-repush/ons-repush/scripts/repush/internal/batch"
+	"github.com/ons-repush/ons-repush/scripts/repush/internal/run"
+)
+
+// toLocal is the target that is this machine.
+const toLocal = "local"
+
+// asksAbove is how many messages are pushed without a question.
+const asksAbove = 20
+
+// bulkOptions are those of a run of many messages.
+type bulkOptions struct {
+	runOptions
+	goOn, yes, anew bool
+	state           string // the state file
+	qps             float64
+}
+
+func (o *bulkOptions) addBulk(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.BoolVar(&o.goOn, "go", false, "send what is in FILE; without it nothing leaves")
+	f.BoolVar(&o.yes, "yes", false, "do not ask")
+	f.BoolVar(&o.anew, "anew", false, "ask once more for what an unfinished run was begun with")
+	f.Float64Var(&o.qps, "qps", quota(), "pushes a second of the account; by default REPUSH_QPS, or 10")
+	f.StringVar(&o.state, "run-file", "", "new state `FILE` of the run; by default in $XDG_STATE_HOME/ons-repush/runs\nor ~/.local/state/ons-repush/runs")
+	f.StringVar(&o.ons, "ons", "", "local: another ONS OpenAPI endpoint: https, or http to loopback")
+	f.StringVar(&o.ledger, "state", "", "local: file of the ledger; by default REPUSH_STATE, else that of push")
+	o.addRun(cmd)
+}
+
+// quota is the account's, as far as the environment tells.
+func quota() float64 {
+	if qps, err := strconv.ParseFloat(os.Getenv("REPUSH_QPS"), 64); err == nil && qps > 0 {
+		return qps
+	}
+	return 10
+}
+
+// inject reads files, sums them up, and, with --go, asks for the pushes.
+func (o bulkOptions) inject(cmd *cobra.Command, names []string) error {
+	b, id, err := o.read(cmd, names)
+	if err != nil {
+		return err
+	}
+	if len(b.Plans) > 0 {
+		return o.plans(cmd, b.Plans)
+	}
+	sum := b.Summary(batch.Quota{PerSecond: o.qps, MaxAge: batch.MaxAge, Now: time.Now()})
+	if !o.goOn {
+		return o.printDry(cmd.OutOrStdout(), b, sum)
+	}
+	for _, line := range summaryLines(b, sum) {
+		fmt.Fprintln(cmd.ErrOrStderr(), line)
+	}
+	begin, err := o.connect(cmd)
+	if err != nil {
+		return err
+	}
+	path, err := o.statePath(id, b)
+	if err != nil {
+		return err
+	}
+	if sum.Count > asksAbove && !o.yes {
+		if err := agree(cmd, names, sum.Count, o.shownTarget()); err != nil {
+			return err
+		}
+	}
+	reason, _ := cmd.Flags().GetString("reason")
+	requests := make([]events.Event, len(b.Items))
+	for i, item := range b.Items {
+		requests[i] = item.Event
+	}
+	j, err := run.Create(path, run.Header{
+		ID: id, Reason: reason, By: operator(), Target: o.remember(), QPS: o.qps, StartedAt: time.Now().UTC().Truncate(time.Second),
+	}, requests)
+	if err != nil {
+		return fmt.Errorf("nothing was sent: the state file: %w", err)
+	}
+	return o.run(cmd, j, begin)
+}
+
+// read reads everything by the flags; id is that of the run to come.
+func (o bulkOptions) read(cmd *cobra.Command, names []string) (b batch.Batch, id string, err error) {
+	f := cmd.Flags()
+	reason, _ := f.GetString("reason")
+	dryRun, _ := f.GetBool("dry-run")
+	switch {
+	case reason == "":
+		return b, "", usage(errors.New("--reason: is required: why, for the record"))
+	case f.Changed("msg") || f.Changed("stored-at") || f.Changed("again"):
+		return b, "", usage(errors.New("--msg, --stored-at and --again are of one message: a FILE has columns for them (msgId, storedAt, generation); a number is written --again=N"))
+	case !(o.qps >= 0.1 && o.qps <= 100_000):
+		return b, "", usage(errors.New("--qps: must be 0.1 to 100000"))
+	}
+	defaults := events.Requested{DryRun: dryRun}
+	for flag, field := range map[string]*string{"instance": &defaults.InstanceID, "topic": &defaults.Topic, "group": &defaults.GroupID, "client": &defaults.ClientID} {
+		*field, _ = f.GetString(flag)
+	}
+	inputs := make([]batch.Input, len(names))
+	for i, name := range names {
+		inputs[i].Name = name
+		if name == "-" && slices.Index(names, name) < i {
+			return b, "", usage(errors.New("-: standard input can be read once"))
+		}
+		if inputs[i].Data, err = readFile(name, cmd.InOrStdin()); err != nil {
+			return b, "", err
+		}
+	}
+	id = "inject-" + time.Now().UTC().Format("20060102-150405") + "-" + strings.ToLower(rand.Text()[:8])
+	b, err = batch.Read(inputs, batch.Options{Reason: reason, By: operator(), OperationID: id, Defaults: defaults, Now: time.Now()})
+	if err == nil && len(b.Plans) > 0 && len(b.Items) > 0 {
+		err = errors.New("requests for plans and for pushes go apart: one is for functions/plan, the other for functions/repush")
+	}
+	for _, item := range b.Items {
+		if dryRun && !item.Request.DryRun {
+			err = fmt.Errorf("--dry-run: %s is no dry run: a CloudEvent is sent as it is, and a row that says otherwise wins", item.Place)
+			break
+		}
+	}
+	if err != nil {
+		err = fmt.Errorf("nothing was sent: %w", err)
+	}
+	return b, id, err
+}
+
+// maxPlans bounds the plans of one inject: each is a search.
+const maxPlans = 100
+
+// plans hands requests for plans to functions/plan.
+func (o bulkOptions) plans(cmd *cobra.Command, plans []events.Event) error {
+	switch {
+	case len(plans) > maxPlans:
+		return fmt.Errorf("nothing was sent: %d plans, at most %d at once", len(plans), maxPlans)
+	case o.to == toLocal:
+		return usage(errors.New("--to local: runs functions/repush, which makes no plans: use 'repush plan'"))
+	case !o.goOn:
+		fmt.Fprintf(cmd.OutOrStdout(), "%d requests for plans\ndry: nothing was sent; --go sends\n", len(plans))
+		return nil
+	}
+	return o.send(cmd, plans)
+}
+
+// statePath is where the run's state goes. The same messages, asked for by a run that
+// is not finished, are an error.
+func (o bulkOptions) statePath(id string, b batch.Batch) (string, error) {
+	dir := defaultLedger("runs")
+	switch {
+	case o.state != "":
+		return filepath.Abs(o.state)
+	case dir == "":
+		return "", usage(errors.New("--run-file: is required without a home folder"))
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	mark := "-" + fingerprint(b) + ".jsonl"
+	before, _ := filepath.Glob(filepath.Join(dir, "*"+mark)) // the pattern is well formed
+	for _, path := range before {
+		j, err := run.Open(path)
+		switch {
+		case errors.Is(err, run.ErrLocked):
+			return "", fmt.Errorf("nothing was sent: the same messages are being asked for right now (%s)", path)
+		case err != nil: // not ours, or damaged: it does not know what was asked for
+			continue
+		}
+		left := j.Counts().Left()
+		if err := j.Close(); err != nil {
+			return "", err
+		}
+		if left > 0 && !o.anew {
+			return "", fmt.Errorf("nothing was sent: a run of the same messages was begun %s and is not finished, %d are left:\n  repush resume %s\n(--anew asks for all of them once more)",
+				j.Header.StartedAt.Local().Format(time.DateTime), left, path)
+		}
+	}
+	return filepath.Join(dir, id+mark), nil
+}
+
+// fingerprint is the same for the same messages, in whatever order.
+func fingerprint(b batch.Batch) string {
+	keys := make([]string, len(b.Items))
+	for i, item := range b.Items {
+		r := item.Request
+		keys[i] = strings.Join([]string{r.InstanceID, r.Topic, r.GroupID, strings.ToUpper(r.MsgID), strconv.Itoa(max(1, r.Generation)), strconv.FormatBool(r.DryRun)}, "\x00")
+	}
+	slices.Sort(keys)
+	sum := sha256.Sum256([]byte(strings.Join(keys, "\n")))
+	return hex.EncodeToString(sum[:6])
+}
+
+func (o bulkOptions) printDry(out io.Writer, b batch.Batch, sum batch.Summary) error {
+	if o.json {
+		return indented(out).Encode(map[string]any{"dry": true, "summary": sum, "operationId": b.OperationID, "incomplete": b.Incomplete})
+	}
+	for _, line := range append(summaryLines(b, sum), "dry: nothing was sent; --go sends") {
+		fmt.Fprintln(out, line)
+	}
+	return nil
+}
+
+// groupsShown is how many groups a summary names.
+const groupsShown = 10
+
+// summaryLines say for people what will be asked for.
+func summaryLines(b batch.Batch, sum batch.Summary) []string {
+	lines := []string{fmt.Sprintf("%s, about %s at the quota", messages(sum.Count), time.Duration(sum.Seconds*float64(time.Second)).Round(time.Second))}
+	for i, g := range sum.Groups {
+		if i == groupsShown {
+			lines = append(lines, fmt.Sprintf("        and %d more groups and topics", len(sum.Groups)-i))
+			break
+		}
+		lines = append(lines, fmt.Sprintf("%7d of %s, to %s in %s", g.Count, g.Topic, g.GroupID, g.InstanceID))
+	}
+	for _, part := range []struct {
+		n    int
+		says string
+	}{
+		{sum.Expired, "have expired already"},
+		{sum.Expiring, "will expire before their turn"},
+		{sum.Undated, "have no storedAt: whether they will expire is not known"},
+		{sum.Again, "are asked for once more on purpose (generation above 1)"},
+		{sum.Unconsumed, "are not consumed yet: their queue delivers them as well"},
+		{sum.DryRun, "are dry runs: nothing will be pushed"},
+	} {
+		if part.n > 0 {
+			lines = append(lines, fmt.Sprintf("%7d %s", part.n, part.says))
+		}
+	}
+	if b.Incomplete != "" {
+		lines = append(lines, "INCOMPLETE, there may be more messages: "+b.Incomplete)
+	}
+	return lines
+}
+
+func messages(n int) string {
+	if n == 1 {
+		return "1 message"
+	}
+	return strconv.Itoa(n) + " messages"
+}
+
+// errNotAgreed ends what nobody agreed to.
+var errNotAgreed = errors.New("nothing was sent: it was not agreed to")
+
+// agree has a person at a terminal agree.
+func agree(cmd *cobra.Command, names []string, count int, to string) error {
+	in, isFile := cmd.InOrStdin().(*os.File)
+	if slices.Contains(names, "-") || !isFile || !term.IsTerminal(int(in.Fd())) {
+		return usage(fmt.Errorf("%s, and nobody can be asked here: add --yes", messages(count)))
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "push %s through %s? [y/N] ", messages(count), to)
+	said := make(chan string, 1)
+	go func() {
+		line, _ := bufio.NewReader(in).ReadString('\n') // what cannot be read is no
+		said <- line
+	}()
+	select {
+	case line := <-said:
+		if answer := strings.ToLower(strings.TrimSpace(line)); answer == "y" || answer == "yes" {
+			return nil
+		}
+	case <-cmd.Context().Done():
+		fmt.Fprintln(cmd.ErrOrStderr())
+	}
+	return errNotAgreed
+}
+
+// answerOf reads what a function, or a queue, said of one request.
+func answerOf(e events.Event, d delivery, began time.Time) run.Answer {
+	a := run.Answer{Why: cmp.Or(d.Message, string(d.Status))}
+	said := read(d.Answer)
+	isParked := d.Status == handedOver && len(d.Answer) > 0
+	switch {
+	case d.Status == answered && d.Outcome != "":
+		r := said.Results[0]
+		c := events.Completed{
+			Request: events.RequestRef{ID: e.ID, Source: e.Source}, Outcome: r.Outcome, Code: r.Code, Message: r.Message,
+			ReceivedAt: began.UTC(), DecidedAt: time.Now().UTC(),
+		}
+		if r.Code == redelivered { // the outcome was decided before
+			if i := strings.LastIndex(r.Message, " "); slices.Contains(events.Outcomes(), events.Outcome(r.Message[i+1:])) {
+				c.Outcome = events.Outcome(r.Message[i+1:])
+			}
+		}
+		if asked, err := events.DecodeRequested(e.Data); err == nil {
+			c.Request.Data = &asked
+		}
+		result, err := events.NewCompleted(c)
+		if err != nil {
+			return run.Answer{Status: run.Unanswered, Why: "the answer is not that of functions/repush"}
+		}
+		result.Source = run.Source + "inject"
+		a.Status, a.Result = run.Decided, result
+		a.Pushed = r.Outcome == events.Pushed || r.Outcome == events.Unknown || r.Outcome == events.Failed
+	case d.Status == answered:
+		a.Why = "the answer is not that of functions/repush"
+	case isParked:
+		a.Status = run.Parked
+	case d.Status == handedOver:
+		a.Status = run.HandedOver
+	case d.Status == givenBack:
+		a.Status = run.GivenBack
+	case d.Status == refused || d.Status == notSent:
+		a.Status = run.Refused
+	}
+	return a
+}
+
+// redelivered is the code of functions/repush for a request that it decided before;
+// the message ends with the outcome (design, section 4).
+const redelivered = "Redelivered"
+
+// decodeCompleted reads a result event of this command or of a function.
+func decodeCompleted(e events.Event) (c events.Completed) {
+	_ = json.Unmarshal(e.Data, &c) // what cannot be read says nothing
+	return c
+}

@@ -1,0 +1,413 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ons-repush/ons-repush/events"
+	"github.com/ons-repush/ons-repush/infra/local/onsd"
+)
+
+// crowd is a stand-in with n messages that GID_x did not get, and an operator who
+// has its keys.
+func crowd(t *testing.T, n int, quota onsd.Quota, client onsd.Client) (api *standIn, ids []string) {
+	t.Helper()
+	built(t) // while HOME still has the build cache
+	for i := range n {
+		ids = append(ids, fmt.Sprintf("C0%030X", i))
+	}
+	client.ClientID = "192.0.2.7@1#1"
+	data := &onsd.Data{
+		Region: "cn-hangzhou", Credentials: []onsd.Credential{{AccessKeyID: "crowd-ak", AccessKeySecret: "crowd-sk"}},
+		Quotas: map[string]onsd.Quota{"OnsMessagePush": quota, "*": {Kind: "none"}},
+		Instances: []onsd.Instance{{
+			InstanceID: "MQ_INST_1_x", Topics: []string{"orders"},
+			Messages: []onsd.Message{{Topic: "orders", MsgIDs: ids, StoredAt: onsd.Moment{Age: time.Hour}}},
+			Groups:   []onsd.Group{{GroupID: "GID_x", Clients: []onsd.Client{client}}},
+		}},
+	}
+	server, err := onsd.New(data, onsd.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	endpoint, err := server.Listen("127.0.0.1:0", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = endpoint.Close() })
+	withKeys(t, "crowd-ak", "crowd-sk", "", "REPUSH_REGION=cn-hangzhou")
+	return &standIn{Server: server, Endpoint: endpoint, data: data}, ids
+}
+
+// deployed runs the function as it is deployed somewhere, and returns its address.
+func deployed(t *testing.T, api *standIn, settings ...string) string {
+	t.Helper()
+	f, err := startHTTP(t.Context(), built(t), append(append([]string{"PATH=" + os.Getenv("PATH")}, api.env()...), settings...), &buffer{}, &buffer{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(f.stop)
+	return f.URL
+}
+
+// csvOf is a file of messages.
+func csvOf(t *testing.T, ids []string) string {
+	t.Helper()
+	return fileOf(t, "messages.csv", "msgId\n"+strings.Join(ids, "\n")+"\n")
+}
+
+func fileOf(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// injecting are the arguments for a file of the crowd.
+func injecting(file string, more ...string) []string {
+	return append([]string{"inject", file, "--instance", "MQ_INST_1_x", "--topic", "orders", "--group", "GID_x", "--reason", "ticket 4711"}, more...)
+}
+
+// stateOf finds the state file that a command named.
+func stateOf(t *testing.T, said string) string {
+	t.Helper()
+	found := regexp.MustCompile(`repush (?:resume|report) (\S+)`).FindStringSubmatch(said)
+	if found == nil {
+		t.Fatalf("no state file is named in\n%s", said)
+	}
+	return found[1]
+}
+
+// once fails when a message was not pushed exactly once, or asked for more than once.
+func once(t *testing.T, api *standIn, ids []string, state string) {
+	t.Helper()
+	d := api.Deliveries()
+	for _, id := range ids {
+		if d.ByMessage[id] != 1 {
+			t.Errorf("%s was delivered %d times", id, d.ByMessage[id])
+		}
+	}
+	raw, err := os.ReadFile(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(raw), "{\"begun\":"); n != len(ids) || d.Total != len(ids) {
+		t.Errorf("%d asked for, %d delivered, want %d", n, d.Total, len(ids))
+	}
+}
+
+// interruptAt runs a command until so many were delivered.
+func interruptAt(t *testing.T, api *standIn, delivered int, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	go func() {
+		for ctx.Err() == nil && api.Calls("OnsMessagePush").Accepted < delivered {
+			pause(ctx, time.Millisecond)
+		}
+		interrupt()
+	}()
+	return repush(ctx, "", args...)
+}
+
+// TestFiveThousand lines with 40 bad ones: nothing is sent, and all 40 are named. The
+// file set right runs, is interrupted twice and resumed, and each message is asked
+// for, and delivered, once.
+func TestFiveThousand(t *testing.T) {
+	api, ids := crowd(t, 5000, onsd.Quota{Kind: "none"}, onsd.Client{})
+	url := deployed(t, api, "REPUSH_QPS=2000")
+	rows := make([]string, len(ids))
+	for i, id := range ids {
+		rows[i] = id + ",\n"
+	}
+	var bad []string
+	for i := 60; len(bad) < 40; i += 123 {
+		rows[i] = []string{"zz,\n", ids[i] + ",yesterday\n", ids[i] + ",,\n", rows[i-1]}[len(bad)%4]
+		bad = append(bad, fmt.Sprintf("line %d: ", i+2))
+	}
+	wrong := fileOf(t, "messages.csv", "msgId,storedAt\n"+strings.Join(rows, ""))
+	status, stdout, stderr := repush(t.Context(), "", injecting(wrong, "--to", url, "--go", "--yes", "--qps", "2000")...)
+	var named []string
+	for _, found := range regexp.MustCompile(`messages\.csv (line \d+: )(\S.*)`).FindAllStringSubmatch(stderr, -1) {
+		named = append(named, found[1])
+	}
+	if status != exitFailed || stdout != "" || !strings.Contains(stderr, "nothing was sent: 40 of 5000 are wrong") || api.Calls("OnsMessagePush").Accepted != 0 {
+		t.Errorf("status %d\n%s\n%.2000s", status, stdout, stderr)
+	}
+	if diff := cmp.Diff(bad, named); diff != "" {
+		t.Errorf("named (-want +got):\n%s", diff)
+	}
+	right := csvOf(t, ids)
+	if status, stdout, _ := repush(t.Context(), "", injecting(right, "--to", url)...); status != exitDone || !strings.Contains(stdout, "5000 messages, about 8m20s at the quota") || !strings.Contains(stdout, "dry: nothing was sent") {
+		t.Errorf("dry: status %d\n%s", status, stdout)
+	}
+	status, stdout, stderr = interruptAt(t, api, 1200, injecting(right, "--to", url, "--go", "--yes", "--qps", "2000")...)
+	state := stateOf(t, stdout)
+	if status != exitPartial || !strings.Contains(stderr, "repush: interrupted") || strings.Contains(stdout, "in doubt") {
+		t.Fatalf("status %d\n%s\n%s", status, stdout, stderr)
+	}
+	if status, stdout, stderr = repush(t.Context(), "", injecting(right, "--to", url, "--go", "--yes")...); status != exitFailed || !strings.Contains(stderr, "repush resume "+state) {
+		t.Fatalf("the same file once more: status %d\n%s\n%s", status, stdout, stderr)
+	}
+	if status, stdout, stderr = interruptAt(t, api, 3100, "resume", state); status != exitPartial || strings.Contains(stdout, "in doubt") {
+		t.Fatalf("status %d\n%s\n%s", status, stdout, stderr)
+	}
+	id := regexp.MustCompile(`inject-[0-9]+-[0-9]+-[a-z0-9]+`).FindString(stdout)
+	if status, stdout, stderr = repush(t.Context(), "", "resume", id, "--json"); status != exitDone || !strings.Contains(stderr, "5000 pushed") {
+		t.Fatalf("status %d\n%.500s\n%s", status, stdout, stderr)
+	}
+	once(t, api, ids, state)
+	if n := strings.Count(stdout, "\n"); n < 1000 || n > 5000-3100 {
+		t.Errorf("%d outcomes were printed", n)
+	}
+	for line := range strings.Lines(stdout) {
+		if e, err := events.Decode([]byte(line)); err != nil || decodeCompleted(e).Outcome != events.Pushed {
+			t.Fatalf("%v in %s", err, line)
+		}
+	}
+	if status, stdout, stderr := repush(t.Context(), "", "resume", state); status != exitDone || !strings.Contains(stderr, "nothing is left") || !strings.Contains(stdout, "5000 pushed") {
+		t.Errorf("once more: status %d\n%s\n%s", status, stdout, stderr)
+	}
+}
+
+// TestCancelARun of 300: within a second of pushes nothing is pushed any more, each
+// message has one outcome, and status counts as the results do.
+func TestCancelARun(t *testing.T) {
+	api, ids := crowd(t, 300, onsd.Quota{Kind: "sliding", Limit: 20, Window: time.Second}, onsd.Client{})
+	t.Setenv("REPUSH_HTTP_TOKEN", "sesame-sesame-sesame")
+	url := deployed(t, api, "REPUSH_QPS=20", "REPUSH_HTTP_TOKEN=sesame-sesame-sesame", "REPUSH_STATE=file:"+filepath.Join(t.TempDir(), "ledger"))
+	type ended struct {
+		status         int
+		stdout, stderr string
+	}
+	done := make(chan ended, 1)
+	state := filepath.Join(t.TempDir(), "state")
+	go func() {
+		status, stdout, stderr := repush(t.Context(), "", injecting(csvOf(t, ids), "--to", url, "--go", "--yes", "--qps", "20", "--json", "--run-file", state)...)
+		done <- ended{status, stdout, stderr}
+	}()
+	for api.Calls("OnsMessagePush").Accepted < 60 {
+		if !pause(t.Context(), 5*time.Millisecond) {
+			t.Fatal("nothing is pushed")
+		}
+	}
+	raw, err := os.ReadFile(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := regexp.MustCompile(`"id":"(inject-[^"]+)"`).FindStringSubmatch(string(raw))[1]
+	status, stdout, stderr := repush(t.Context(), "", "cancel", id, "--to", url, "--reason", "wrong group")
+	cancelled := time.Now()
+	if status != exitDone {
+		t.Fatalf("cancel: status %d\n%s\n%s", status, stdout, stderr)
+	}
+	run := <-done
+	outcomes := make(map[string]int)
+	for line := range strings.Lines(run.stdout) {
+		e, err := events.Decode([]byte(line))
+		if err != nil {
+			t.Fatal(err)
+		}
+		outcomes[string(decodeCompleted(e).Outcome)]++
+	}
+	if run.status != exitPartial || outcomes["pushed"]+outcomes["cancelled"] != 300 || outcomes["pushed"] < 60 || outcomes["pushed"] > 100 {
+		t.Errorf("status %d, %v\n%s", run.status, outcomes, run.stderr)
+	}
+	calls := api.Calls("OnsMessagePush").List
+	if late := calls[len(calls)-1].At.Sub(cancelled); late > time.Second {
+		t.Errorf("the last push was %s after the cancellation", late)
+	}
+	d := api.Deliveries()
+	if d.Total != outcomes["pushed"] || len(d.ByMessage) != d.Total {
+		t.Errorf("%d deliveries of %d messages, %d pushed", d.Total, len(d.ByMessage), outcomes["pushed"])
+	}
+	_, stdout, _ = repush(t.Context(), "", "status", id, "--to", url, "--json")
+	var said standing
+	if err := json.Unmarshal([]byte(stdout), &said); err != nil || said.Progress == nil {
+		t.Fatalf("%v: %s", err, stdout)
+	}
+	if diff := cmp.Diff(outcomes, said.Progress.Outcomes); diff != "" {
+		t.Errorf("status says otherwise than the results (-results +status):\n%s", diff)
+	}
+}
+
+// TestLocalRun: on this machine, killed half-way and resumed; what was under way at
+// the kill is settled by the ledger, and nothing is delivered twice.
+func TestLocalRun(t *testing.T) {
+	api, ids := crowd(t, 60, onsd.Quota{Kind: "sliding", Limit: 20, Window: time.Second}, onsd.Client{Latency: onsd.Latency{Delay: 300 * time.Millisecond}})
+	t.Setenv("REPUSH_QPS", "20")
+	t.Setenv("REPUSH_PUSH_TIMEOUT", "2s") // leases end soon
+	local := injecting(csvOf(t, ids), "--to", "local", "--ons", api.URL, "--bin", built(t), "--go", "--yes")
+	killAfter(t, api, 20, local...)
+	status, stdout, stderr := repush(t.Context(), "", local...)
+	if status != exitFailed || !strings.Contains(stderr, "is not finished") {
+		t.Fatalf("status %d\n%s\n%s", status, stdout, stderr)
+	}
+	state := stateOf(t, stderr)
+	page := filepath.Join(t.TempDir(), "report.html")
+	status, stdout, stderr = repush(t.Context(), "", "resume", state, "--report", page, "--json")
+	d := api.Deliveries()
+	if d.Total != 60 || len(d.ByMessage) != 60 {
+		t.Errorf("%d deliveries of %d messages", d.Total, len(d.ByMessage))
+	}
+	summary := regexp.MustCompile(`(\d+) (pushed|unknown)`).FindAllStringSubmatch(stderr, -1)
+	if !slices.Contains([]int{exitDone, exitPartial}, status) || len(summary) == 0 || strings.Contains(stderr, "in doubt") || strings.Contains(stderr, " failed\n") {
+		t.Errorf("status %d\n%s\n%s", status, stdout, stderr)
+	}
+	if html, err := os.ReadFile(page); err != nil || !strings.Contains(string(html), "ticket 4711") {
+		t.Errorf("the report: %v", err)
+	}
+	for line := range strings.Lines(stdout) {
+		e, err := events.Decode([]byte(line))
+		if err != nil || e.Source != events.SourceRepush && !strings.Contains(line, "Redelivered") {
+			t.Errorf("%v: the function's own event is not the one printed: %s", err, line)
+		}
+	}
+	noSecrets(t, stdout, stderr)
+	if strings.Contains(stdout+stderr, "crowd-sk") {
+		t.Error("the secret is shown")
+	}
+}
+
+// killAfter runs a command as a process of its own and kills it once so many were
+// delivered.
+func killAfter(t *testing.T, api *standIn, delivered int, args ...string) {
+	t.Helper()
+	cmd := selfCommand(args...)
+	var said buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(time.Minute); api.Calls("OnsMessagePush").Accepted < delivered; {
+		if !pause(t.Context(), 5*time.Millisecond) || time.Now().After(deadline) {
+			_ = cmd.Process.Kill()
+			t.Fatalf("not so many were delivered\n%s", said.String())
+		}
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+}
+
+// TestStateFileIsNotSecret: nothing in it lets anybody in, and what stood behind the
+// ? of an address has to be given again.
+func TestStateFileIsNotSecret(t *testing.T) {
+	withKeys(t, testKey, testSecret, testToken, "REPUSH_HTTP_TOKEN=sesame-sesame-sesame")
+	var calls atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		calls.Add(1)
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	defer server.Close()
+	file := csvOf(t, []string{"C0000000000000000000000000000001"})
+	_, stdout, stderr := repush(t.Context(), "", injecting(file, "--to", server.URL+"/?code=sesame", "--go")...)
+	noSecrets(t, stdout, stderr)
+	state := stateOf(t, stdout+stderr)
+	raw, err := os.ReadFile(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	noSecrets(t, string(raw))
+	info, err := os.Stat(state)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v: mode %s", err, info.Mode())
+	}
+	for name, test := range map[string]struct {
+		args  []string
+		says  string
+		calls int32
+	}{
+		"without the address":  {nil, "--to: is required", 0},
+		"with another address": {[]string{"--to", "https://elsewhere.example/?code=sesame"}, "another target", 0},
+		"with the address":     {[]string{"--to", server.URL + "/?code=sesame"}, "no answer", 1},
+	} {
+		before := calls.Load()
+		status, stdout, stderr := repush(t.Context(), "", append([]string{"resume", state}, test.args...)...)
+		if status == exitDone || !strings.Contains(stderr, test.says) || calls.Load()-before != test.calls {
+			t.Errorf("%s: status %d, %d calls\n%s\n%s", name, status, calls.Load()-before, stdout, stderr)
+		}
+		noSecrets(t, stdout, stderr)
+	}
+}
+
+// TestManifestIsInjected: what plan wrote is asked for under its operation.
+func TestManifestIsInjected(t *testing.T) {
+	api := withAPI(t)
+	file := filepath.Join(t.TempDir(), "manifest.json")
+	if status, stdout, stderr := repush(t.Context(), "", planFor(t, api, "-o", file)...); status != exitDone {
+		t.Fatalf("plan: status %d\n%s\n%s", status, stdout, stderr)
+	}
+	p := manifestFile(t, file)
+	status, stdout, stderr := repush(t.Context(), "", "inject", file, "--reason", "ticket 4711", "--to", "local", "--ons", api.URL, "--bin", built(t), "--go", "--yes", "--json")
+	got := make(map[events.Outcome]int)
+	for line := range strings.Lines(stdout) {
+		e, err := events.Decode([]byte(line))
+		c := decodeCompleted(e)
+		if err != nil || c.Request.Data == nil || c.Request.Data.OperationID != p.OperationID || c.Request.Data.Reason != "ticket 4711" {
+			t.Fatalf("%v in %s", err, line)
+		}
+		got[c.Outcome]++
+	}
+	if want := map[events.Outcome]int{events.Pushed: p.Count - 1, events.Unknown: 1}; status != exitPartial || !maps.Equal(got, want) {
+		t.Errorf("status %d, %v, want %v\n%s", status, got, want, stderr)
+	}
+	changed, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	byHand := fileOf(t, "changed.json", strings.Replace(string(changed), p.Entries[0].MsgID, p.Entries[0].MsgID[:31]+"F", 1))
+	if status, _, stderr := repush(t.Context(), "", "inject", byHand, "--reason", "r", "--to", "local", "--go", "--yes"); status != exitFailed || !strings.Contains(stderr, "not those that were planned") {
+		t.Errorf("changed by hand: status %d\n%s", status, stderr)
+	}
+}
+
+// TestAsksFirst above 20 messages, where somebody can be asked.
+func TestAsksFirst(t *testing.T) {
+	api, ids := crowd(t, 21, onsd.Quota{Kind: "none"}, onsd.Client{})
+	url := deployed(t, api, "REPUSH_QPS=1000")
+	if status, _, stderr := repush(t.Context(), "y\n", injecting(csvOf(t, ids), "--to", url, "--go")...); status != exitUsage || !strings.Contains(stderr, "add --yes") {
+		t.Errorf("21: status %d\n%s", status, stderr)
+	}
+	if n := api.Calls("OnsMessagePush").Accepted; n != 0 {
+		t.Errorf("%d pushes", n)
+	}
+	if left, _ := filepath.Glob(filepath.Join(defaultLedger("runs"), "*")); len(left) > 0 {
+		t.Errorf("a run that nobody agreed to left %v", left)
+	}
+	if status, _, stderr := repush(t.Context(), "", injecting(csvOf(t, ids[:20]), "--to", url, "--go")...); status != exitDone {
+		t.Errorf("20: status %d\n%s", status, stderr)
+	}
+	if status, _, stderr := repush(t.Context(), "", injecting(csvOf(t, ids), "--to", url, "--yes")...); status != exitDone || api.Calls("OnsMessagePush").Accepted != 20 {
+		t.Errorf("--yes alone: status %d, %d pushes\n%s", status, api.Calls("OnsMessagePush").Accepted, stderr)
+	}
+}
+
+// TestResumeRefuses what is no state file.
+func TestResumeRefuses(t *testing.T) {
+	withKeys(t, "", "", "")
+	for name, test := range map[string]struct{ arg, says string }{
+		"no file":     {"nowhere", "no such state file"},
+		"a pattern":   {"inject-*", "no such state file"},
+		"not a state": {fileOf(t, "x", "hello\n"), "line 1: is not JSON"},
+	} {
+		if status, _, stderr := repush(t.Context(), "", "resume", test.arg); status != exitFailed || !strings.Contains(stderr, test.says) {
+			t.Errorf("%s: status %d\n%s", name, status, stderr)
+		}
+	}
+}

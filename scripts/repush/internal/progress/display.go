@@ -1,0 +1,168 @@
+// Package progress shows how long work goes on. It is no library of progress bars,
+// because the bar is the least of it: rate, share of the quota, outcomes and ETA
+// are ours, and a narrow terminal must lose them in a stated order.
+package progress
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+)
+
+// Display shows how long work goes on: on a terminal one line that is redrawn,
+// elsewhere plain lines from time to time. It is safe for concurrent use. It waits
+// while what it writes to does (Ctrl-S): work that must not wait calls it from a
+// goroutine of its own. Errors of writing are ignored.
+//
+// A terminal's line leaves the last column free. Too long, it loses in this order:
+// elapsed, waiting, in flight, handed over, outcomes neither good nor bad, the bar,
+// the share of the quota, pushed, the rate, the ETA, bad outcomes (unknown last),
+// the note (half the line at most), the counts, the percentage.
+type Display struct {
+	mu      sync.Mutex
+	w       io.Writer
+	o       Options
+	last    Snapshot
+	drawnAt time.Time
+	begun   bool // something was drawn
+	stale   bool // last was not
+	closed  bool
+	lines   []*lines
+}
+
+// New returns a Display that has drawn nothing yet.
+func New(w io.Writer, o Options) *Display {
+	if o.Every <= 0 {
+		o.Every = 10 * time.Second
+	}
+	if o.Terminal {
+		o.Every = 100 * time.Millisecond
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Width == nil {
+		o.Width = func() int { return 0 }
+	}
+	return &Display{w: w, o: o}
+}
+
+// Update takes the state and draws it when it is time (see [Options]), at once when
+// it is the first, has another Note or is the first with all done. What is not
+// drawn waits for the next call: a ticker is a good caller. After Close it does
+// nothing.
+func (d *Display) Update(s Snapshot) {
+	s.Outcomes = maps.Clone(s.Outcomes)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return
+	}
+	done := s.Done == s.Total && d.last.Done != d.last.Total
+	due := !d.begun || done || s.Note != d.last.Note || d.o.Now().Sub(d.drawnAt) >= d.o.Every
+	d.last, d.stale = s, true
+	if due {
+		d.begun, d.stale, d.drawnAt = true, false, d.o.Now()
+		d.draw("")
+	}
+}
+
+// Say writes a line that stays, above the bar. Control characters are left out, but
+// for line ends and tabs. After Close it still writes.
+func (d *Display) Say(format string, args ...any) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.say(fmt.Sprintf(format, args...))
+}
+
+// Writer returns a writer whose lines [Display.Say] would write, for what a child
+// writes to the same place. A line waits for its end, for 64 KiB or for Close. Each
+// writer has its own line. There are no errors.
+func (d *Display) Writer() io.Writer {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.lines = append(d.lines, &lines{d: d})
+	return d.lines[len(d.lines)-1]
+}
+
+// Close leaves the last state as a plain line, without bar and ETA, and the cursor
+// in column 1 of the line below. It may be called again.
+func (d *Display) Close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return
+	}
+	for _, l := range d.lines {
+		l.flush(len(l.rest))
+	}
+	d.closed, d.last.ETA = true, 0
+	if d.begun && (d.stale || d.o.Terminal) {
+		d.draw("")
+	}
+}
+
+func (d *Display) say(text string) {
+	text = strings.TrimSuffix(strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return -1
+		}
+		return r
+	}, text), "\n") + "\n"
+	if d.begun && d.o.Terminal && !d.closed {
+		d.draw(text)
+	} else {
+		_, _ = io.WriteString(d.w, text)
+	}
+}
+
+// draw writes what stays and the state, in one piece. On a terminal the cursor
+// waits in column 1: a ^C that is echoed there cannot wrap the line, and when a
+// resize has broken the line in two, erasing to the end of the screen (ECMA-48,
+// 8.3.39) takes both. Braille is one column wide everywhere, where blocks are two in
+// some terminals of East Asia (EastAsianWidth.txt: N, A).
+func (d *Display) draw(stays string) {
+	limit, chars, end := math.MaxInt, "", "\n"
+	if d.o.Terminal {
+		stays = "\r\x1b[J" + stays
+		if limit = d.o.Width() - 1; limit < 0 {
+			limit = 79
+		}
+		if !d.closed {
+			chars, end = "#-", "\r"
+		}
+		if !d.closed && d.o.Unicode {
+			chars = "⣿⣀"
+		}
+	}
+	_, _ = io.WriteString(d.w, stays+d.last.line(limit, chars, d.o.Color)+end)
+}
+
+type lines struct {
+	d    *Display
+	rest []byte // a line without its end
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.d.mu.Lock()
+	defer l.d.mu.Unlock()
+	l.rest = append(l.rest, p...)
+	l.flush(bytes.LastIndexByte(l.rest, '\n') + 1)
+	if len(l.rest) > 64<<10 {
+		l.flush(len(l.rest))
+	}
+	return len(p), nil
+}
+
+func (l *lines) flush(n int) {
+	if n > 0 {
+		l.d.say(string(l.rest[:n]))
+		l.rest = append(l.rest[:0], l.rest[n:]...)
+	}
+}

@@ -1,0 +1,311 @@
+package run
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ons-repush/ons-repush/events"
+)
+
+// Answer is what became of one request on its way.
+type Answer struct {
+	Status Status
+	// Result is the result event, as far as the answer tells it; for [Decided]
+	// alone.
+	Result events.Event
+	// Pushed: the request took a slot of the quota.
+	Pushed bool
+	// Why is for people: what holds it up, or what went wrong.
+	Why string
+}
+
+// Status is how far a request came.
+type Status int
+
+// Statuses.
+const (
+	// Unanswered: nobody knows whether it arrived. It is not asked for again by the
+	// same run, for a function without a ledger that lasts might push twice.
+	Unanswered Status = iota
+	Decided
+	// Parked: it waits in the function's ledger; asked again, that tells how it stands.
+	Parked
+	// HandedOver to a queue, for good.
+	HandedOver
+	// GivenBack: the function ran and did not decide, and has nothing to remember it by.
+	GivenBack
+	// Refused by the target: nobody has it.
+	Refused
+)
+
+// Runner works a journal off.
+type Runner struct {
+	Journal *Journal
+	// Send asks for the pushes of a batch and returns an answer for each; safe for
+	// concurrent use.
+	Send func(ctx context.Context, batch []events.Event) []Answer
+	// Batch is how many events one Send takes: 1 where each answer tells the outcome.
+	Batch int
+	// QPS is the quota; Most bounds the requests under way.
+	QPS  float64
+	Most int
+	// Patience is how long to wait for what the function parked or gave back, once
+	// everything was asked for; 0 is not at all.
+	Patience time.Duration
+	// Seen is called for each change, from one goroutine: answers are those that led
+	// to it.
+	Seen func(inFlight int, answers []Answer)
+}
+
+// Errors of a run that ended before everything was decided.
+var (
+	// ErrInterrupted: the operator stopped it; ErrLeft: at once, without waiting for
+	// what was under way.
+	ErrInterrupted = errors.New("interrupted")
+	ErrLeft        = errors.New("left at once")
+	// ErrImpatient: all was asked for, and the function still works on some.
+	ErrImpatient = errors.New("not decided yet")
+)
+
+// failuresAllowed is how many tries in a row may be refused, or stay without an
+// answer, before the run stops. A target that never took anything is not tried again.
+const failuresAllowed = 5
+
+// work is a run under way. One goroutine has it.
+type work struct {
+	Runner
+	window  window
+	queue   []int // not asked for in this run, in order
+	later   []due // to ask again, in no order
+	flying  int
+	answers chan batchAnswer
+	// failures counts tries in a row that failed: of those under way at the same time,
+	// one. worked: the target has taken something before.
+	failures   int
+	lastFailed time.Time
+	worked     bool
+	lastNews   time.Time // when something was asked for the first time, or decided
+	tries      map[int]int
+}
+
+type due struct {
+	at   int
+	when time.Time
+}
+
+type batchAnswer struct {
+	batch   []int
+	answers []Answer
+	began   time.Time
+}
+
+// Run asks for everything that is not decided. When ctx ends, nothing is asked for
+// any more and what is under way is waited for ([ErrInterrupted]); when leave ends,
+// that is not waited for either ([ErrLeft]). Other errors say why the target, or the
+// state file, stopped the run.
+func (r Runner) Run(ctx, leave context.Context) error {
+	w := &work{
+		Runner: r, window: window{qps: r.QPS, most: r.Most}, answers: make(chan batchAnswer),
+		queue: r.Journal.unfinished(), tries: make(map[int]int),
+	}
+	for {
+		if err := w.start(ctx, leave); err != nil {
+			return w.land(leave, err)
+		}
+		if w.flying == 0 && len(w.queue) == 0 && len(w.later) == 0 {
+			return nil
+		}
+		if len(w.queue) == 0 && len(w.later) > 0 && time.Since(w.lastNews) > r.Patience {
+			return w.land(leave, ErrImpatient)
+		}
+		wait, stop := w.next()
+		select {
+		case got := <-w.answers:
+			stop()
+			if err := w.take(got); err != nil {
+				return w.land(leave, err)
+			}
+		case <-wait:
+		case <-ctx.Done():
+			stop()
+			return w.land(leave, ErrInterrupted)
+		}
+	}
+}
+
+// next is when something is to be asked again.
+func (w *work) next() (<-chan time.Time, func()) {
+	var first time.Time
+	if w.room() < 1 { // an answer comes first
+		return nil, func() {}
+	}
+	for _, d := range w.later {
+		if first.IsZero() || d.when.Before(first) {
+			first = d.when
+		}
+	}
+	if first.IsZero() {
+		return nil, func() {}
+	}
+	t := time.NewTimer(time.Until(first))
+	return t.C, func() { t.Stop() }
+}
+
+// start asks for as many as there is room for: what is due again first.
+func (w *work) start(ctx, leave context.Context) error {
+	for ctx.Err() == nil && leave.Err() == nil {
+		if room := w.room(); room < 1 {
+			return nil
+		}
+		batch := w.pick(min(w.Batch, w.room()))
+		if len(batch) == 0 {
+			return nil
+		}
+		requests := make([]events.Event, len(batch))
+		for i, at := range batch {
+			requests[i] = w.Journal.requests[at]
+			if err := w.Journal.set(at, begun); err != nil {
+				return err
+			}
+		}
+		w.flying += len(batch)
+		sent := context.WithoutCancel(ctx)
+		go func() {
+			began := time.Now()
+			sent, stop := context.WithCancel(sent)
+			defer context.AfterFunc(leave, stop)()
+			defer stop()
+			answers := w.Send(sent, requests)
+			select {
+			case w.answers <- batchAnswer{batch, answers, began}:
+			case <-leave.Done():
+			}
+		}()
+	}
+	return nil
+}
+
+// room is how many more may be under way.
+func (w *work) room() int {
+	switch {
+	case w.failures > 0: // one shows whether the target is back
+		return 1 - min(1, w.flying)
+	case w.Batch > 1:
+		return 4*w.Batch - w.flying
+	default:
+		return w.window.size() - w.flying
+	}
+}
+
+// pick takes what is due to be asked again, and then what was not asked for yet.
+func (w *work) pick(n int) (batch []int) {
+	now, later := time.Now(), w.later[:0]
+	for _, d := range w.later {
+		switch {
+		case w.Journal.isDecided(d.at): // by its event
+		case len(batch) < n && !now.Before(d.when):
+			batch = append(batch, d.at)
+		default:
+			later = append(later, d)
+		}
+	}
+	w.later = later
+	if w.failures > 0 && len(w.later) > 0 {
+		return batch // until what was refused is due, nothing else is tried
+	}
+	more := min(n-len(batch), len(w.queue))
+	if more > 0 {
+		w.lastNews = now
+	}
+	batch, w.queue = append(batch, w.queue[:more]...), w.queue[more:]
+	return batch
+}
+
+// take works the answers of a batch in. The error ends the run.
+func (w *work) take(got batchAnswer) error {
+	w.flying -= len(got.batch)
+	failed := error(nil)
+	for i, at := range got.batch {
+		a := got.answers[i]
+		var err error
+		switch a.Status {
+		case Decided:
+			_, err = w.Journal.Finish(a.Result)
+			w.lastNews = time.Now()
+			if a.Pushed && w.tries[at] == 0 {
+				w.window.pushed(got.began, w.lastNews)
+			}
+		case Parked:
+			err = w.Journal.set(at, parked)
+			w.again(at, time.Second)
+		case HandedOver:
+			err = w.Journal.set(at, handedOver)
+		case GivenBack:
+			err = w.Journal.set(at, open)
+			w.again(at, 500*time.Millisecond)
+		case Refused:
+			err = w.Journal.set(at, open)
+			w.again(at, 500*time.Millisecond)
+			failed = fmt.Errorf("the target refuses: %s", a.Why)
+		default:
+			failed = fmt.Errorf("no answer: %s", a.Why)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if w.Seen != nil {
+		w.Seen(w.flying, got.answers)
+	}
+	if failed == nil {
+		w.failures, w.worked = 0, true
+		return nil
+	}
+	if got.began.Before(w.lastFailed) {
+		return nil
+	}
+	w.failures++
+	w.lastFailed = time.Now()
+	if !w.worked || w.failures >= failuresAllowed {
+		return failed
+	}
+	return nil
+}
+
+// again asks once more after a pause that doubles up to 15 s, or a tenth of that many
+// seconds as wait in line for it.
+func (w *work) again(at int, pause time.Duration) {
+	if w.Journal.isDecided(at) { // by its event, while the answer was under way
+		return
+	}
+	pause = min(pause<<min(w.tries[at], 5), 15*time.Second)
+	if w.QPS > 0 {
+		pause = max(pause, time.Duration(float64(len(w.later))/w.QPS*float64(time.Second)))
+	}
+	w.tries[at]++
+	w.later = append(w.later, due{at, time.Now().Add(pause)})
+}
+
+// land waits for what is under way, and returns why.
+func (w *work) land(leave context.Context, why error) error {
+	for w.flying > 0 {
+		if w.Seen != nil {
+			w.Seen(w.flying, nil)
+		}
+		select {
+		case got := <-w.answers:
+			if err := w.take(got); err != nil {
+				why = cmp.Or(why, err)
+			}
+		case <-leave.Done():
+			return errors.Join(why, ErrLeft)
+		}
+	}
+	if w.Journal.Counts().Left() == 0 { // what was under way was the last
+		return nil
+	}
+	return why
+}

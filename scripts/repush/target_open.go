@@ -1,0 +1,78 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+
+	"github.com/ons-repush/ons-repush/events/sink"
+)
+
+var (
+	fcTarget  = regexp.MustCompile(`^(?:([A-Za-z_][\w-]*)/)?([A-Za-z_][\w$-]*)(?:\?qualifier=([\w.-]+))?$`)
+	fcAccount = regexp.MustCompile(`^[0-9]+\.[a-z0-9-]+$`)
+)
+
+// open checks the target and asks for credentials where calls are signed.
+func (o targetOptions) open(ctx context.Context) (target, error) {
+	kind, rest, _ := strings.Cut(o.to, "://")
+	wrong := func(err error) (target, error) { return nil, usage(fmt.Errorf("--to: %w", err)) }
+	parts := fcTarget.FindStringSubmatch(rest)
+	f := fcFunction{scheme: "https", host: o.account + "." + o.region + ".fc.aliyuncs.com", account: o.account, async: o.async, logs: o.logs}
+	var err error
+	if o.endpoint != "" {
+		if f.scheme, f.host, err = endpoint(o.endpoint); err != nil {
+			return nil, usage(fmt.Errorf("--endpoint: %w", err))
+		}
+	}
+	isFC := kind == "fc" || kind == "fc2"
+	switch {
+	case isFC && (parts == nil || (parts[1] == "") != (kind == "fc")):
+		return wrong(errors.New("write fc://FUNCTION or fc2://SERVICE/FUNCTION, and ?qualifier=ALIAS behind it"))
+	case isFC && o.endpoint == "" && !fcAccount.MatchString(o.account+"."+o.region):
+		return wrong(errors.New("needs --account and --region (or ALIBABA_CLOUD_ACCOUNT_ID and REPUSH_REGION), or --endpoint"))
+	case !isFC && (o.async || o.logs):
+		return wrong(errors.New("--async and --logs are for fc:// and fc2:// alone"))
+	case kind == "http" || kind == "https":
+		t, err := openHTTP(o.to, os.Getenv("REPUSH_HTTP_TOKEN"), o.timeout)
+		if err != nil || o.endpoint != "" {
+			return wrong(cmp.Or(err, errors.New("is an address itself: --endpoint does not go with it")))
+		}
+		return t, nil
+	case !isFC && kind != "eventbridge" && kind != "mns":
+		return wrong(errors.New("must be https://…, fc://FUNCTION, fc2://SERVICE/FUNCTION, eventbridge://BUS or mns://QUEUE"))
+	}
+	if f.keys, err = operatorCredentials(ctx); err != nil {
+		return nil, err
+	}
+	if !isFC {
+		return o.openSink(kind, rest, f.host, f.keys)
+	}
+	f.service, f.function, f.qualifier = parts[1], parts[2], parts[3]
+	if kind == "fc2" {
+		return inTurn(o.timeout, f.keys, f.invokeV2), nil
+	}
+	return inTurn(o.timeout, f.keys, f.invokeV3), nil
+}
+
+// openSink leaves the rest to events/sink. host counts only with --endpoint.
+func (o targetOptions) openSink(kind, rest, host string, keys sink.Credentials) (target, error) {
+	if o.endpoint != "" {
+		if kind == "mns" && !strings.Contains(rest, "/") {
+			rest = "queues/" + rest
+		}
+		rest = host + "/" + rest
+	}
+	s, err := sink.Open([]string{kind + "://" + rest}, sink.Options{
+		Region: o.region, AccountID: o.account,
+		Credentials: func(context.Context) (sink.Credentials, error) { return keys, nil },
+	})
+	if err != nil {
+		return nil, usage(fmt.Errorf("--to: %w", err))
+	}
+	return toSink(s, o.timeout, keys), nil
+}

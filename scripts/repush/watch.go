@@ -1,0 +1,227 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ons-repush/ons-repush/events"
+	"github.com/ons-repush/ons-repush/scripts/repush/internal/progress"
+	"github.com/ons-repush/ons-repush/scripts/repush/internal/report"
+	"github.com/ons-repush/ons-repush/scripts/repush/internal/run"
+)
+
+// watch shows a run while it goes on. Safe for concurrent use.
+type watch struct {
+	io.Writer // lines that stay, above the progress
+	display   *progress.Display
+	journal   *run.Journal
+	outcomes  *json.Encoder // nil: they are not printed
+	began     time.Time
+	closing   func()
+
+	mu       sync.Mutex
+	rate     progress.Rate
+	inFlight int
+	why      string // of the last answer that decided nothing
+	lastNews time.Time
+	stopping bool
+	failed   error
+}
+
+func newWatch(cmd *cobra.Command, j *run.Journal, asJSON bool) *watch {
+	w := &watch{journal: j, began: time.Now(), lastNews: time.Now(), display: progress.New(cmd.ErrOrStderr(), progress.Detect(cmd.ErrOrStderr(), os.Getenv))}
+	w.Writer = w.display.Writer()
+	w.rate.Add(0, w.began)
+	if asJSON {
+		w.outcomes = json.NewEncoder(cmd.OutOrStdout())
+		w.outcomes.SetEscapeHTML(false)
+	}
+	j.News = w.news
+	end, ended := make(chan struct{}), make(chan struct{})
+	w.closing = sync.OnceFunc(func() { close(end); <-ended; w.draw(); w.display.Close() })
+	go func() {
+		defer close(ended)
+		interrupted := cmd.Context().Done()
+		for {
+			select {
+			case <-end:
+				return
+			case <-interrupted:
+				interrupted = nil
+				w.mu.Lock()
+				w.stopping = true
+				w.mu.Unlock()
+			case <-time.After(250 * time.Millisecond):
+			}
+			w.draw()
+		}
+	}()
+	return w
+}
+
+func (w *watch) close() { w.closing() }
+
+func (w *watch) say(format string, args ...any) { w.display.Say(format, args...) }
+
+// seen is told of every answer.
+func (w *watch) seen(inFlight int, answers []run.Answer) {
+	w.mu.Lock()
+	w.inFlight = inFlight
+	for _, a := range answers {
+		if a.Status == run.Decided || a.Status == run.HandedOver {
+			w.lastNews = time.Now()
+		} else {
+			w.why = a.Why
+		}
+	}
+	w.mu.Unlock()
+	w.draw()
+}
+
+// note says what holds the run up, once nothing has been decided for a while.
+func (w *watch) note(now time.Time) string {
+	switch {
+	case w.stopping:
+		return "stopping: Ctrl-C once more leaves at once"
+	case now.Sub(w.lastNews) > 2*time.Second:
+		return w.why
+	}
+	return ""
+}
+
+// finish writes a result event down that came another way than by an answer.
+func (w *watch) finish(e events.Event) {
+	if _, err := w.journal.Finish(e); err != nil && e.Type == events.TypeMessageCompleted {
+		w.say("a result is not in the state file: %v", err)
+	}
+}
+
+// news is told of every outcome, once.
+func (w *watch) news(e events.Event) {
+	c := decodeCompleted(e)
+	w.mu.Lock()
+	if c.Outcome.Closes() && c.Code != redelivered {
+		w.rate.Add(1, time.Now())
+	}
+	if w.outcomes != nil {
+		w.failed = cmp.Or(w.failed, w.outcomes.Encode(e))
+	}
+	w.mu.Unlock()
+	if !endedWell(c.Outcome) && c.Outcome != events.Cancelled && c.Request.Data != nil {
+		w.say("%s  %s  %s", c.Outcome, c.Request.Data.MsgID, strings.Trim(c.Code+": "+c.Message, ": "))
+	}
+}
+
+func (w *watch) draw() {
+	counts := w.journal.Counts()
+	w.mu.Lock()
+	now := time.Now()
+	s := progress.Snapshot{
+		Total: w.journal.Header.Count, Done: counts.Decided + counts.HandedOver, InFlight: w.inFlight, Waiting: counts.Parked,
+		Outcomes: counts.Outcomes, HandedOver: counts.HandedOver, PerSecond: w.rate.PerSecond(now), Quota: w.journal.Header.QPS,
+		Elapsed: now.Sub(w.began), ETA: w.rate.ETA(counts.Left(), w.journal.Header.QPS, now), Note: w.note(now),
+	}
+	w.mu.Unlock()
+	w.display.Update(s)
+}
+
+// conclude says what came of a run, and how to go on.
+func (o runOptions) conclude(cmd *cobra.Command, j *run.Journal, failed error) error {
+	c, out := j.Counts(), cmd.OutOrStdout()
+	if o.json {
+		out = cmd.ErrOrStderr() // the outcomes have stdout for themselves
+	}
+	fmt.Fprintf(out, "run %s: %s\n", j.Header.ID, messages(j.Header.Count))
+	for _, outcome := range slices.Sorted(maps.Keys(c.Outcomes)) {
+		fmt.Fprintf(out, "%7d %s\n", c.Outcomes[outcome], outcome)
+	}
+	for _, part := range []struct {
+		n    int
+		says string
+	}{
+		{c.HandedOver, "handed over to the queue: their result events tell the outcomes"},
+		{c.Parked, "wait in the function's ledger: it goes on with them by itself"},
+		{c.InDoubt, "in doubt: they may have been pushed"},
+		{c.Open, "not asked for, or given back: nobody has them"},
+	} {
+		if part.n > 0 {
+			fmt.Fprintf(out, "%7d %s\n", part.n, part.says)
+		}
+	}
+	doubtful := j.InDoubt()
+	for i, e := range doubtful {
+		asked, _ := events.DecodeRequested(e.Data) // it was read before
+		if fmt.Fprintf(out, "        in doubt  %s  of %s\n", asked.MsgID, asked.Topic); i == 19 && len(doubtful) > 20 {
+			fmt.Fprintf(out, "        and %d more: the report names them\n", len(doubtful)-20)
+			break
+		}
+	}
+	reported := o.writeReport(j)
+	if c.Left() > 0 {
+		fmt.Fprintf(out, "go on with\n  repush resume %s\n", j.Path)
+	} else {
+		fmt.Fprintf(out, "more of it\n  repush report %s\n", j.Path)
+	}
+	return errors.Join(verdictOf(cmd, c, failed), reported)
+}
+
+// verdictOf is the exit status in words.
+func verdictOf(cmd *cobra.Command, c run.Counts, failed error) error {
+	switch {
+	case failed != nil && c.Decided+c.Parked+c.HandedOver+c.InDoubt == 0:
+		return fmt.Errorf("nothing was handed over: %w", failed)
+	case failed != nil:
+		fmt.Fprintf(cmd.ErrOrStderr(), "repush: %v\n", failed)
+		return errPartial
+	case c.Left() > 0:
+		return errPartial
+	}
+	for outcome := range c.Outcomes {
+		if !endedWell(outcome) {
+			return errPartial
+		}
+	}
+	return nil
+}
+
+// writeReport writes the page that --report asks for.
+func (o runOptions) writeReport(j *run.Journal) error {
+	if o.report == "" {
+		return nil
+	}
+	file, err := os.Open(j.Path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	var all report.Results
+	if err := all.Read(file, j.Path); err != nil {
+		return err
+	}
+	return writeWhole(o.report, report.New(&all, report.Options{Title: j.Header.Reason, QPS: j.Header.QPS, Now: time.Now()}).WriteHTML)
+}
+
+// writeWhole writes a file that is whole, or not there.
+func writeWhole(path string, write func(io.Writer) error) error {
+	file, err := os.CreateTemp(filepath.Dir(path), ".repush-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(file.Name())
+	if err := errors.Join(write(file), file.Close()); err != nil {
+		return err
+	}
+	return os.Rename(file.Name(), path)
+}
