@@ -56,7 +56,7 @@ func TestImports(t *testing.T) {
 		}
 		return names
 	}
-	const internal = "functions/internal/"
+	const internal, command = "functions/internal/", "scripts/repush/internal/"
 	domain := own("events", internal+"pushing", internal+"planning")
 	for name, rule := range map[string]struct {
 		ours []string
@@ -76,6 +76,10 @@ func TestImports(t *testing.T) {
 		internal + "redis":    {ours: domain, foreign: []string{"github.com/redis/go-redis/v9", "github.com/cespare/xxhash/v2", "go.uber.org/atomic", "github.com/dgryski/go-rendezvous", "github.com/klauspost/cpuid"}},
 		internal + "ons":      {ours: domain, foreign: []string{"github.com/aliyun/alibaba-cloud-sdk-go", "github.com/json-iterator/", "github.com/modern-go/", "github.com/jmespath/", "github.com/opentracing/", "gopkg.in/ini.v1"}},
 		internal + "serve":    {ours: own("events"), foreign: []string{"github.com/aliyun/fc-runtime-go-sdk", "github.com/aws/aws-lambda-go"}},
+		command + "batch":     {ours: own("events")},
+		command + "run":       {ours: own("events")},
+		command + "report":    {ours: own("events")},
+		command + "progress":  {ours: own("events"), foreign: []string{"golang.org/x/term"}},
 		"infra/local/onsd":    {foreign: []string{"go.yaml.in/yaml/v3"}},
 		"infra/local/fcd":     {},
 	} {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -70,10 +71,19 @@ func newRoot() *cobra.Command {
 
 Exit status: 0 everything ended well, 1 it could not be done,
 2 the command line is wrong, 3 it ran and something did not end well.`,
+		Version:       version(),
 		SilenceErrors: true, SilenceUsage: true,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
-	root.AddCommand(newDemo(), newPlan(), newPush(), newInject(), newResume(), newInvoke(), newOnsd(), newUp())
+	root.AddCommand(newDemo(), newPlan(), newPush(), newInject(), newResume(), newReport(), newWhy(), newDoctor(), newInvoke(), newOnsd(), newUp())
 	root.AddCommand(newSteering()...)
+	complete(root)
 	return root
+}
+
+// version is that of the module, as go install knows it.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return info.Main.Version
+	}
+	return "unknown"
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -79,40 +80,54 @@ pushes; what is halted does not age.`,
 
 // steer asks the function.
 func (o targetOptions) steer(cmd *cobra.Command, action events.Action, args []string) error {
-	if kind, _, _ := strings.Cut(o.to, "://"); kind != "fc" && kind != "fc2" && kind != "https" && kind != "http" {
-		return usage(errors.New("--to: must be asked directly: fc://FUNCTION, fc2://SERVICE/FUNCTION or https://…"))
-	}
 	op, err := operationOf(cmd, action, args)
 	if err != nil {
 		return err
 	}
-	data, err := json.Marshal(op)
+	function, err := o.openDirect(cmd.Context())
 	if err != nil {
 		return err
 	}
-	send, err := o.open(cmd.Context())
-	if err != nil {
-		return err
-	}
-	d := send(cmd.Context(), []events.Event{{
-		ID: string(action) + "-" + rand.Text(), Source: "repush/steer/" + operator(), Type: events.TypeOperationRequested, Time: time.Now().UTC().Truncate(time.Second), Data: data,
-	}})[0]
-	var said returned
-	if d.Answer != nil {
-		said = read(d.Answer)
-	}
+	report, message, err := function.ask(cmd.Context(), "steer", op)
 	switch {
-	case d.Status != answered:
-		return fmt.Errorf("%s: %s", d.Status, cmp.Or(d.Message, "the function did not answer"))
-	case len(said.Results) != 1 || said.Results[0].Code != "Done":
-		return errors.New(cmp.Or(d.Message, "what answers at --to is not functions/repush"))
+	case err != nil:
+		return err
 	case o.json:
-		return indented(cmd.OutOrStdout()).Encode(said.Results[0].Report)
+		return indented(cmd.OutOrStdout()).Encode(report)
 	case action != events.Status:
-		fmt.Fprintln(cmd.OutOrStdout(), said.Results[0].Message)
+		fmt.Fprintln(cmd.OutOrStdout(), message)
 		return nil
 	}
-	return printStatus(cmd.OutOrStdout(), said.Results[0].Report)
+	return printStatus(cmd.OutOrStdout(), report)
+}
+
+// openDirect is open for a function that has to answer itself.
+func (o targetOptions) openDirect(ctx context.Context) (target, error) {
+	if kind, _, _ := strings.Cut(o.to, "://"); kind != "fc" && kind != "fc2" && kind != "https" && kind != "http" {
+		return nil, usage(errors.New("--to: must be asked directly: fc://FUNCTION, fc2://SERVICE/FUNCTION or https://…"))
+	}
+	return o.open(ctx)
+}
+
+// ask has a function obey, or report on, an operation; by is the command that asks.
+func (t target) ask(ctx context.Context, by string, op events.Operation) (report json.RawMessage, message string, err error) {
+	d := t(ctx, []events.Event{operationEvent(by, op)})[0]
+	said := read(d.Answer)
+	switch {
+	case d.Status != answered:
+		return nil, "", fmt.Errorf("%s: %s", d.Status, cmp.Or(d.Message, "the function did not answer"))
+	case len(said.Results) != 1 || said.Results[0].Code != "Done":
+		return nil, "", errors.New(cmp.Or(d.Message, "what answers at --to is not functions/repush"))
+	}
+	return said.Results[0].Report, said.Results[0].Message, nil
+}
+
+func operationEvent(by string, op events.Operation) events.Event {
+	data, _ := json.Marshal(op) // texts alone: cannot fail
+	return events.Event{
+		ID: string(op.Action) + "-" + rand.Text(), Source: "repush/" + by + "/" + operator(), Type: events.TypeOperationRequested,
+		Time: time.Now().UTC().Truncate(time.Second), Data: data,
+	}
 }
 
 // operationOf reads arguments and flags by the rules of the contract.

@@ -8,7 +8,6 @@ import (
 	"io"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -201,27 +200,9 @@ func (o runOptions) writeReport(j *run.Journal) error {
 	if o.report == "" {
 		return nil
 	}
-	file, err := os.Open(j.Path)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
 	var all report.Results
-	if err := all.Read(file, j.Path); err != nil {
+	if err := readResults(&all, j.Path, nil); err != nil {
 		return err
 	}
-	return writeWhole(o.report, report.New(&all, report.Options{Title: j.Header.Reason, QPS: j.Header.QPS, Now: time.Now()}).WriteHTML)
-}
-
-// writeWhole writes a file that is whole, or not there.
-func writeWhole(path string, write func(io.Writer) error) error {
-	file, err := os.CreateTemp(filepath.Dir(path), ".repush-")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(file.Name())
-	if err := errors.Join(write(file), file.Close()); err != nil {
-		return err
-	}
-	return os.Rename(file.Name(), path)
+	return replaceFile(o.report, report.New(&all, report.Options{Title: j.Header.Reason, QPS: j.Header.QPS, Now: time.Now()}).WriteHTML)
 }

@@ -3,7 +3,7 @@ package report
 import (
 	"bytes"
 	"crypto/sha256"
-	_ "embed"
+	_ "embed" // the two templates
 	"encoding/base64"
 	"encoding/csv"
 	"html/template"
@@ -17,17 +17,18 @@ import (
 	"github.com/ons-repush/ons-repush/events"
 )
 
-//go:embed report.html.tmpl
-var pageTemplate string
-
-//go:embed report.md.tmpl
-var textTemplate string
+var (
+	//go:embed report.html.tmpl
+	pageTemplate string
+	//go:embed report.md.tmpl
+	textTemplate string
+)
 
 const (
 	mostProblems = 500    // rows that stand in the page itself
 	mostInTicket = 50     // rows in Markdown
 	mostRows     = 50_000 // rows of the full table, problems first
-	perLink      = 8_000  // rows of a download: browsers take links up to 2 MB
+	perLink      = 8_000  // rows of a download: Chromium takes links up to 2 MB
 	mostLinks    = 5
 )
 
@@ -45,16 +46,24 @@ type page struct {
 	Table                 table
 }
 
+func (r Report) page(most int) page {
+	problems := slices.IndexFunc(r.items, func(i item) bool { return !isProblem(i.Fate) }) // which are first
+	if problems < 0 {
+		problems = len(r.items)
+	}
+	shown := min(most, problems)
+	return page{Report: r, Causes: r.causes, Unread: r.problems, Problems: r.items[:shown], More: problems - shown}
+}
+
 // functions of all templates.
 func functions() map[string]any {
 	return map[string]any{
-		"number": number, "ms": milliseconds, "rate": perSecond, "fates": Fates, "tiles": tiles, "problem": isProblem, "md": escapeMarkdown,
+		"number": number, "ms": milliseconds, "rate": perSecond, "fates": Fates, "tiles": tiles, "problem": isProblem, "kind": kind, "md": escapeMarkdown,
 		"percent": func(part float64) string { return strconv.FormatFloat(100*part, 'f', 1, 64) + " %" },
-		"at":      func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
+		"at":      func(t time.Time) string { return t.UTC().Format(time.DateTime) },
 		"took":    func(from, to time.Time) string { return to.Sub(from).Round(time.Second).String() },
 		"top":     func(height float64) float64 { return 100 - height },
 		"inc":     func(i int) int { return i + 1 },
-		"kind":    kind,
 	}
 }
 
@@ -74,20 +83,8 @@ func kind(o events.Outcome) string {
 	return "rest"
 }
 
-func (r Report) page(most int) page {
-	p := page{Report: r, Causes: r.causes, Unread: r.problems}
-	for i, one := range r.items { // problems are first
-		if isProblem(one.Fate) && i < most {
-			p.Problems = r.items[:i+1]
-		} else if isProblem(one.Fate) {
-			p.More++
-		}
-	}
-	return p
-}
-
-// WriteHTML writes one page that needs nothing else, and runs and shows nothing but
-// what is in it.
+// WriteHTML writes one page that needs nothing else, and whose policy lets nothing
+// run or load but what is in it.
 func (r Report) WriteHTML(w io.Writer) error {
 	t, err := template.New("page").Funcs(functions()).Parse(pageTemplate)
 	if err != nil {
@@ -100,19 +97,14 @@ func (r Report) WriteHTML(w io.Writer) error {
 		if err := t.ExecuteTemplate(&out, name, nil); err != nil {
 			return err
 		}
-		*to = template.HTML(out.String()) //nolint:gosec // our own file
-		sum := sha256.Sum256([]byte(between(out.String())))
+		_, inside, _ := strings.Cut(out.String(), ">")
+		sum := sha256.Sum256([]byte(strings.TrimSuffix(inside, "</"+name+">")))
 		p.Policy += "; " + name + "-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+		*to = template.HTML(out.String())
 	}
-	p.Charts = []chart{r.rateChart(), timeChart("Waiting, from receipt to the call", r.waits, r.Wait), timeChart("The call itself", r.calls, r.Call)}
+	p.Charts = []chart{r.rateChart(), timeChart("Waiting, from receipt to the call", r.waits, r.Wait), timeChart("The call itself", r.ends, r.Call)}
 	p.LeftLinks, p.AgainLinks, p.Table = links(r.leftovers), links(r.unknowns), r.table()
 	return t.Execute(w, p)
-}
-
-// between is what stands in an element: what its hash is made of.
-func between(element string) string {
-	_, rest, _ := strings.Cut(element, ">")
-	return rest[:strings.LastIndex(rest, "</")]
 }
 
 // WriteMarkdown writes the same for a ticket, with the first 50 problems.
@@ -134,16 +126,12 @@ func (r Report) write(w io.Writer, name string, problems int) error {
 func escapeMarkdown(text string) string {
 	var out strings.Builder
 	for _, c := range clean(text) {
-		switch {
-		case c == '<':
-			out.WriteString("&lt;")
-		case strings.ContainsRune("\\`*_{}[]>#|~&", c):
-			out.WriteString("\\" + string(c))
-		default:
-			out.WriteRune(c)
+		if strings.ContainsRune("\\`*_{}[]>#|~&", c) {
+			out.WriteByte('\\')
 		}
+		out.WriteRune(c)
 	}
-	return out.String()
+	return strings.ReplaceAll(out.String(), "<", "&lt;")
 }
 
 // WriteCSV writes requests as input for inject.
@@ -151,14 +139,14 @@ func WriteCSV(w io.Writer, requests []events.Requested) error {
 	out := csv.NewWriter(w)
 	_ = out.Write([]string{"instanceId", "topic", "groupId", "msgId", "storedAt", "clientId", "offsetId", "onUnknown", "generation", "unconsumed"})
 	for _, q := range requests {
-		row := []string{q.InstanceID, q.Topic, q.GroupID, q.MsgID, "", q.ClientID, q.OffsetID, string(q.OnUnknown), strconv.Itoa(max(1, q.Generation)), ""}
+		storedAt, unconsumed := "", ""
 		if !q.StoredAt.IsZero() {
-			row[4] = q.StoredAt.UTC().Format(time.RFC3339Nano)
+			storedAt = q.StoredAt.UTC().Format(time.RFC3339Nano)
 		}
 		if q.Unconsumed {
-			row[9] = "true"
+			unconsumed = "true"
 		}
-		_ = out.Write(row)
+		_ = out.Write([]string{q.InstanceID, q.Topic, q.GroupID, q.MsgID, storedAt, q.ClientID, q.OffsetID, string(q.OnUnknown), strconv.Itoa(max(1, q.Generation)), unconsumed})
 	}
 	out.Flush()
 	return out.Error()
@@ -169,27 +157,31 @@ func links(requests []events.Requested) (all []template.URL) {
 	if len(requests) > mostLinks*perLink {
 		return nil
 	}
-	for len(requests) > 0 {
-		n := min(perLink, len(requests))
+	for part := range slices.Chunk(requests, perLink) {
 		var out strings.Builder
-		_ = WriteCSV(&out, requests[:n])
-		// Requests keep the rules of the contract, so that this is all there is to escape.
-		escaped := strings.NewReplacer("%", "%25", "#", "%23", "+", "%2B", "\n", "%0A").Replace(out.String())
-		all, requests = append(all, template.URL("data:text/csv;charset=utf-8,"+escaped)), requests[n:] //nolint:gosec // as said
+		_ = WriteCSV(&out, part) // to memory
+		// In fields that keep the rules of the contract this is all there is to escape.
+		escape := strings.NewReplacer("%", "%25", "#", "%23", "+", "%2B", "\n", "%0A")
+		all = append(all, template.URL("data:text/csv;charset=utf-8,"+escape.Replace(out.String())))
 	}
 	return all
 }
 
-// table is the full one, for the script: texts that repeat are numbers.
+// table is the full one, for the script. Texts that repeat are numbers in Rows, whose
+// times begin at Base (Unix, in milliseconds).
 type table struct {
-	Base  int64    `json:"base"` // Unix time in milliseconds
-	Texts []string `json:"texts"`
-	Rows  [][]any  `json:"rows"`
-	All   int      `json:"all"`
+	Base  int64                     `json:"base"`
+	Texts []string                  `json:"texts"`
+	Kinds map[events.Outcome]string `json:"kinds"`
+	Rows  [][]any                   `json:"rows"`
+	All   int                       `json:"all"`
 }
 
 func (r Report) table() table {
-	t := table{Base: r.From.UnixMilli(), All: len(r.items)}
+	t := table{Base: r.From.UnixMilli(), All: len(r.items), Texts: []string{}, Rows: [][]any{}, Kinds: make(map[events.Outcome]string)}
+	for _, fate := range Fates() {
+		t.Kinds[fate] = kind(fate)
+	}
 	known := make(map[string]int)
 	code := func(text string) int {
 		n, is := known[text]
@@ -200,19 +192,16 @@ func (r Report) table() table {
 		return n
 	}
 	for _, i := range r.items[:min(mostRows, len(r.items))] {
-		var at, wait, call any
+		var at, wait, call any // null: not known
 		if i.Outcome != "" {
 			at = i.DecidedAt.UnixMilli() - t.Base
 		}
 		if i.own {
 			wait, call = i.WaitMs, i.CallMs
 		}
-		notes := ""
-		if i.MaybeDuplicate {
-			notes = "maybe twice"
-		}
+		note := map[bool]string{true: "maybe given twice"}[i.MaybeDuplicate]
 		t.Rows = append(t.Rows, []any{code(string(i.Fate)), code(i.Code), i.Asked.MsgID, code(i.Asked.Topic), code(i.Asked.GroupID), code(i.Asked.InstanceID),
-			at, wait, call, i.Attempts, i.generation(), code(notes), code(i.ClientID), i.RequestID, code(i.Message), code(i.Hint)})
+			at, wait, call, i.Attempts, max(1, i.Asked.Generation), code(note), code(i.ClientID), i.RequestID, code(i.Message), code(i.Hint)})
 	}
 	return t
 }

@@ -1,7 +1,5 @@
 // Package report turns result events into what a person reads after pushing: one
 // HTML page, Markdown for a ticket, a short text, and what is left to push.
-//
-// Everything in an event is a text of unknown origin.
 package report
 
 import (
@@ -11,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -19,37 +18,31 @@ import (
 	"github.com/ons-repush/ons-repush/events"
 )
 
-// Limits of what is read.
+// Limits of what is read: bytes of a line (an element of an array may have twice as
+// many), and requests and results together.
 const (
-	// MaxLine bounds a line, or an element of an array, in bytes.
-	MaxLine = 1 << 20
-	// MaxResults bounds requests and results together.
+	MaxLine    = 1 << 20
 	MaxResults = 1_000_000
+)
 
-	maxText   = 1024    // characters; what an event may have in a text for people
-	maxMs     = 1 << 40 // 35 years: times can be added without overflow
-	maxNamed  = 20      // problems that are named
-	tooLong   = "longer than 1 MiB"
-	noEvent   = "looks like a result event and is none: "
-	arrayOf   = "event"
-	lineOf    = "line"
-	tooMuchOf = "more than 1000000 requests and results: give fewer files at a time"
+const (
+	maxText  = 1024    // characters; what a result may have in one text
+	maxMs    = 1 << 40 // 35 years: times can be added without overflow
+	maxNamed = 20      // problems that are named
 )
 
 // Results collects what was asked and what became of it, from any number of
 // inputs. The zero value is empty. Not safe for concurrent use.
 type Results struct {
-	// PassedOver counts lines that are about something else: log lines and other JSON.
-	PassedOver int
-	// Wrong counts what looks like a request or a result and is none; Problems names
-	// the first 20 with place and rule.
-	Wrong    int
-	Problems []string
+	// PassedOver counts lines about something else, Wrong what looks like a request or
+	// a result and is none; Problems names the first 20 of these.
+	PassedOver, Wrong int
+	Problems          []string
 
 	asked   map[request]events.Requested
-	begun   map[string]bool    // by the id of the request
-	results map[string]*result // by the id of the result event
-	order   []any              // request or *result, as they came
+	marks   map[string]events.Outcome // by the id of the request: what is known without a result
+	results map[string]*result        // by the id of the result event
+	order   []any                     // request or *result, as they came
 }
 
 // request is what identifies one.
@@ -63,93 +56,93 @@ type result struct {
 }
 
 // Read adds JSON Lines (mixed with whatever else a function writes), a JSON array of
-// events or the state file of a run. name stands in the problems. The error means
-// that the input could not be read to its end, or that there is more than
-// [MaxResults]; what was read until then is kept.
+// events or the state file of a run. name stands in the problems. After an error,
+// which also means more than [MaxResults], the input was not read to its end.
 func (r *Results) Read(in io.Reader, name string) error {
 	lines := bufio.NewReaderSize(in, MaxLine)
-	start, err := lines.Peek(512)
-	if err != nil && !errors.Is(err, io.EOF) {
+	if mark, _ := lines.Peek(3); string(mark) == "\ufeff" {
+		_, _ = lines.Discard(3)
+	}
+	start, _ := lines.Peek(512)
+	each := r.eachLine
+	if array.Match(start) {
+		each = r.eachElement
+	}
+	if err := each(lines, name); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	if next, isArray := bytes.CutPrefix(bytes.TrimSpace(bytes.TrimPrefix(start, []byte("\ufeff"))), []byte("[")); isArray {
-		if next = bytes.TrimSpace(next); len(next) == 0 || next[0] == '{' || next[0] == ']' {
-			return r.readArray(lines, name)
-		}
-	}
+	return nil
+}
+
+func (r *Results) eachLine(lines *bufio.Reader, name string) error {
 	for number := 1; ; number++ {
 		line, err := lines.ReadSlice('\n')
-		whole := true
-		for ; errors.Is(err, bufio.ErrBufferFull); _, err = lines.ReadSlice('\n') {
-			whole = false
+		tooLong := errors.Is(err, bufio.ErrBufferFull)
+		for errors.Is(err, bufio.ErrBufferFull) {
+			_, err = lines.ReadSlice('\n')
 		}
-		place := fmt.Sprintf("%s: %s %d", name, lineOf, number)
-		if line = bytes.TrimSpace(bytes.TrimPrefix(line, []byte("\ufeff"))); !whole {
-			r.wrong(place, errors.New(tooLong))
+		place := fmt.Sprintf("%s: line %d", name, number)
+		if line = bytes.TrimSpace(line); tooLong {
+			r.wrong(place, errors.New("longer than 1 MiB"))
 		} else if len(line) > 0 {
 			r.take(line, place)
 		}
 		switch {
 		case len(r.order) > MaxResults:
-			return fmt.Errorf("%s: %s", name, tooMuchOf)
+			return errTooMany
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
-			return fmt.Errorf("%s: %w", name, err)
+			return err
 		}
 	}
 }
 
-// allowance lets one element after the other be read, none larger than MaxLine.
-type allowance struct {
-	in   io.Reader
-	left int
-}
+var errTooMany = fmt.Errorf("more than %d requests and results: give fewer at a time", MaxResults)
 
-func (a *allowance) Read(p []byte) (int, error) {
-	if a.left <= 0 {
-		return 0, errors.New(tooLong)
-	}
-	n, err := a.in.Read(p[:min(len(p), a.left)])
-	a.left -= n
-	return n, err
-}
-
-func (r *Results) readArray(in *bufio.Reader, name string) error {
-	if first, _, _ := in.ReadRune(); first != '\ufeff' {
-		_ = in.UnreadRune()
-	}
-	bounded := &allowance{in: in, left: MaxLine}
+func (r *Results) eachElement(in *bufio.Reader, name string) error {
+	bounded := &io.LimitedReader{R: in, N: MaxLine}
 	elements := json.NewDecoder(bounded)
 	_, err := elements.Token()
 	for number := 1; err == nil && elements.More(); number++ {
-		bounded.left = MaxLine
 		var element json.RawMessage
 		if err = elements.Decode(&element); err == nil {
-			r.take(element, fmt.Sprintf("%s: %s %d", name, arrayOf, number))
+			r.take(element, fmt.Sprintf("%s: event %d", name, number))
 		}
-		if len(r.order) > MaxResults {
-			err = errors.New(tooMuchOf)
+		if bounded.N = MaxLine; len(r.order) > MaxResults {
+			return errTooMany
 		}
 	}
 	if err == nil {
 		_, err = elements.Token()
 	}
 	if err != nil {
-		return fmt.Errorf("%s: the array ends early: %w", name, err)
+		return fmt.Errorf("the array does not end, or an element is too long: %w", err)
 	}
 	return nil
 }
 
+// array tells an array from a log line that begins with a bracket.
+var array = regexp.MustCompile(`^\s*\[\s*([{\]]|$)`)
+
+// marks are what a run writes of a request without a result.
+var marks = regexp.MustCompile(`^{"(run|begun|parked|handedOver|givenBack)":`)
+
+// claims are made by what says that it is a request or a result.
+var claims = regexp.MustCompile(`"type"\s*:\s*"repush:Message:(Completed|Requested)"`)
+
 // take reads one line or element. What it keeps does not alias raw.
 func (r *Results) take(raw []byte, place string) {
-	claims := bytes.Contains(raw, []byte(`"`+events.TypeMessageCompleted+`"`)) || bytes.Contains(raw, []byte(`"`+events.TypeMessageRequested+`"`))
-	if !claims {
-		var mark struct{ Begun string }
-		if bytes.HasPrefix(raw, []byte(`{"begun":`)) && json.Unmarshal(raw, &mark) == nil && mark.Begun != "" {
-			r.Begin(mark.Begun)
-		} else if !bytes.HasPrefix(raw, []byte(`{"run":`)) {
+	if !claims.Match(raw) {
+		var mark map[string]string
+		said := marks.FindSubmatch(raw)
+		switch {
+		case said == nil:
 			r.PassedOver++
+		case json.Unmarshal(raw, &mark) == nil: // but the header of a run
+			r.ready()
+			means := map[string]events.Outcome{"begun": InDoubt, "parked": UnderWay, "handedOver": UnderWay, "givenBack": NoResult}
+			r.marks[mark[string(said[1])]] = means[string(said[1])]
 		}
 		return
 	}
@@ -164,19 +157,13 @@ func (r *Results) take(raw []byte, place string) {
 
 func (r *Results) wrong(place string, err error) {
 	if r.Wrong++; r.Wrong <= maxNamed {
-		r.Problems = append(r.Problems, clean(place+": "+noEvent+err.Error()))
+		r.Problems = append(r.Problems, clean(place+": looks like a result event and is none: "+err.Error()))
 	}
-}
-
-// Begin marks the request with this event id as begun: without a result it is in doubt.
-func (r *Results) Begin(eventID string) {
-	r.ready()
-	r.begun[eventID] = true
 }
 
 func (r *Results) ready() {
 	if r.asked == nil {
-		r.asked, r.begun, r.results = make(map[request]events.Requested), make(map[string]bool), make(map[string]*result)
+		r.asked, r.marks, r.results = make(map[request]events.Requested), make(map[string]events.Outcome), make(map[string]*result)
 	}
 }
 
@@ -187,14 +174,11 @@ func (r *Results) Add(e events.Event) error {
 	r.ready()
 	if e.Type == events.TypeMessageRequested {
 		asked, err := events.DecodeRequested(e.Data)
-		if err != nil {
-			return err
-		}
 		of := request{e.Source, e.ID}
-		if _, again := r.asked[of]; !again {
+		if _, again := r.asked[of]; err == nil && !again {
 			r.asked[of], r.order = asked, append(r.order, of)
 		}
-		return nil
+		return err
 	}
 	got := &result{own: e.Source == events.SourceRepush}
 	if e.Type != events.TypeMessageCompleted {
@@ -207,10 +191,9 @@ func (r *Results) Add(e events.Event) error {
 		return errors.New("data: a result needs an outcome, decidedAt and its request's id and source")
 	}
 	got.clean()
-	switch known := r.results[e.ID]; {
-	case known == nil:
+	if known := r.results[e.ID]; known == nil {
 		r.results[e.ID], r.order = got, append(r.order, got)
-	case got.own && !known.own:
+	} else if got.own && !known.own {
 		*known = *got
 	}
 	return nil
@@ -218,16 +201,14 @@ func (r *Results) Add(e events.Event) error {
 
 // clean makes texts fit to be shown and numbers fit to be added.
 func (r *result) clean() {
-	for _, text := range []*string{&r.Request.ID, &r.Request.Source, &r.Code, &r.Message, &r.Hint, &r.RequestID, &r.ClientID} {
+	texts := []*string{&r.Request.ID, &r.Request.Source, &r.Code, &r.Message, &r.Hint, &r.RequestID, &r.ClientID}
+	if d := r.Request.Data; d != nil {
+		texts = append(texts, &d.InstanceID, &d.Topic, &d.GroupID, &d.MsgID)
+	}
+	for _, text := range texts {
 		*text = clean(*text)
 	}
-	if d := r.Request.Data; d != nil {
-		for _, text := range []*string{&d.InstanceID, &d.Topic, &d.GroupID, &d.MsgID} {
-			*text = clean(*text)
-		}
-	}
-	r.WaitMs, r.CallMs = min(max(r.WaitMs, 0), maxMs), min(max(r.CallMs, 0), maxMs)
-	r.Attempts, r.Pushes = min(max(r.Attempts, 0), maxMs), min(max(r.Pushes, 0), maxMs)
+	r.WaitMs, r.CallMs, r.Attempts = min(max(r.WaitMs, 0), maxMs), min(max(r.CallMs, 0), maxMs), min(max(r.Attempts, 0), maxMs)
 }
 
 // clean takes out what would steer a terminal or turn the direction of a text, and

@@ -9,36 +9,33 @@ import (
 	"github.com/ons-repush/ons-repush/events"
 )
 
-// Fates of a request that has no result, beside the outcomes of those that have.
+// Fates of a request without a result, beside the outcomes of those that have one:
+// begun, so that it may have reached the consumer; a function's or a queue's, which
+// goes on with it; or none of that, as far as the input tells.
 const (
-	// InDoubt: begun, so that it may have reached the consumer.
-	InDoubt events.Outcome = "in doubt"
-	// NoResult: asked for and not begun, as far as the input tells.
+	InDoubt  events.Outcome = "in doubt"
+	UnderWay events.Outcome = "under way"
 	NoResult events.Outcome = "no result yet"
 )
 
-// Fates lists every outcome and what stands for it without a result: what a person
-// has to look at first.
+// Fates lists all of them and every outcome: what a person has to look at first.
 func Fates() []events.Outcome {
 	return []events.Outcome{
 		events.Unknown, InDoubt, events.Failed, events.Abandoned, events.Rejected, events.Expired, events.Cancelled, NoResult,
-		events.Duplicate, events.Simulated, events.Pushed,
+		UnderWay, events.Duplicate, events.Simulated, events.Pushed,
 	}
 }
 
 // isProblem reports whether a fate needs a person.
 func isProblem(o events.Outcome) bool {
-	return o != events.Duplicate && o != events.Simulated && o != events.Pushed
+	return o != UnderWay && o != events.Duplicate && o != events.Simulated && o != events.Pushed
 }
 
 // Options of a report.
 type Options struct {
-	// Title of the page; empty: "Repush report".
-	Title string
-	// QPS is the quota, pushes a second; 0: 10.
-	QPS float64
-	// Now is when the report is made; zero: now.
-	Now time.Time
+	Title string    // empty: "Repush report"
+	QPS   float64   // the quota, pushes a second; 0: 10
+	Now   time.Time // when it is made; zero: now
 }
 
 // Report is what [New] found out. It does not change any more.
@@ -47,14 +44,13 @@ type Report struct {
 	Title string
 	Made  time.Time
 
-	items     []item
-	causes    []cause
-	pushes    []time.Time // when they began, in order
-	waits     []int64     // of those that were called, in order, in milliseconds
-	calls     []int64
-	leftovers []events.Requested
-	unknowns  []events.Requested
-	problems  []string
+	items       []item // in the order of Fates, then of their decisions
+	causes      []cause
+	pushes      []time.Time // when they began, in order
+	waits, ends []int64     // wait and call of those that were called, in milliseconds, in order
+	problems    []string
+
+	leftovers, unknowns []events.Requested
 }
 
 // item is one request and its fate.
@@ -75,18 +71,14 @@ type cause struct {
 
 // New works out what there is to say. results may be used on.
 func New(results *Results, o Options) Report {
-	r := Report{Title: clean(cmp.Or(o.Title, "Repush report")), Made: cmp.Or(o.Now, time.Now()).UTC(), items: results.items(), problems: slices.Clone(results.Problems)}
-	rank := make(map[events.Outcome]int)
-	for i, fate := range Fates() {
-		rank[fate] = i
-	}
+	r := Report{Title: clean(cmp.Or(o.Title, "Repush report")), Made: cmp.Or(o.Now, time.Now()), problems: slices.Clone(results.Problems), items: results.items()}
 	slices.SortStableFunc(r.items, func(a, b item) int {
-		return cmp.Or(cmp.Compare(rank[a.Fate], rank[b.Fate]), a.DecidedAt.Compare(b.DecidedAt))
+		return cmp.Or(cmp.Compare(slices.Index(Fates(), a.Fate), slices.Index(Fates(), b.Fate)), a.DecidedAt.Compare(b.DecidedAt))
 	})
+	r.summarise(cmp.Or(o.QPS, 10))
 	r.findCauses()
 	r.findLeftovers()
-	r.summarise(cmp.Or(o.QPS, 10))
-	r.PassedOver, r.Wrong = results.PassedOver, results.Wrong
+	r.Left, r.Again, r.PassedOver, r.Wrong = len(r.leftovers), len(r.unknowns), results.PassedOver, results.Wrong
 	return r
 }
 
@@ -109,10 +101,14 @@ func (r *Results) items() []item {
 			if answered[one] {
 				continue
 			}
-			i := item{Fate: NoResult, Asked: r.asked[one]}
-			i.Message, i.Hint = "asked for, and not begun", "resume the run, or inject the leftovers"
-			if r.begun[one.id] {
-				i.Fate, i.Message, i.Hint = InDoubt, "begun, and no answer came: it may have reached the consumer",
+			i := item{Fate: cmp.Or(r.marks[one.id], NoResult), Asked: r.asked[one]}
+			switch i.Fate {
+			case NoResult:
+				i.Message, i.Hint = "not begun, or given back", "resume the run, or inject the leftovers"
+			case UnderWay:
+				i.Message, i.Hint = "waits in the function or its queue, which goes on with it", "resume the run later to take up its result, or give the function's results to this report as well"
+			case InDoubt:
+				i.Message, i.Hint = "begun, and no answer came: it may have reached the consumer",
 					"resume the run, or look in the consumer's log whether the message arrived before asking again with the next generation"
 			}
 			i.Request.ID, i.Request.Source = one.id, one.source
@@ -123,26 +119,20 @@ func (r *Results) items() []item {
 }
 
 func (r *Report) findCauses() {
-	at := make(map[[2]string]int)
 	for _, i := range r.items {
-		key := [2]string{string(i.Fate), i.Code}
-		n, known := at[key]
-		if !known {
-			n, at[key] = len(r.causes), len(r.causes)
+		at := slices.IndexFunc(r.causes, func(c cause) bool { return c.Fate == i.Fate && c.Code == i.Code })
+		if at < 0 {
+			at = len(r.causes)
 			r.causes = append(r.causes, cause{Fate: i.Fate, Code: i.Code, Message: i.Message, Hint: i.Hint})
 		}
-		c := &r.causes[n]
+		c := &r.causes[at]
 		c.Count++
-		c.Hint = cmp.Or(c.Hint, i.Hint)
-		if i.Message != c.Message || i.Hint != c.Hint {
+		if c.Hint = cmp.Or(c.Hint, i.Hint); i.Message != c.Message || i.Hint != c.Hint {
 			c.Others++
 		}
 	}
-	slices.SortStableFunc(r.causes, func(a, b cause) int { // the fates are in order already
-		if a.Fate == b.Fate {
-			return cmp.Compare(b.Count, a.Count)
-		}
-		return 0
+	slices.SortStableFunc(r.causes, func(a, b cause) int {
+		return cmp.Or(cmp.Compare(slices.Index(Fates(), a.Fate), slices.Index(Fates(), b.Fate)), cmp.Compare(b.Count, a.Count))
 	})
 }
 
@@ -153,77 +143,60 @@ func (i item) message() message {
 	return message{i.Asked.InstanceID, i.Asked.GroupID, i.Asked.Topic, strings.ToUpper(i.Asked.MsgID)}
 }
 
-// generation is the one asked for, from 1.
-func (i item) generation() int { return max(1, i.Asked.Generation) }
-
-// reached tells what is known of the message itself: a duplicate tells of the
-// request that was decided before.
-func (i item) reached() events.Outcome {
+// standing is what a request tells of its message: pushed, unknown (which it may have
+// been), UnderWay, NoResult (it was surely not, and may be asked for again), or nothing.
+func (i item) standing() events.Outcome {
+	reached := i.Fate
+	if reached == events.Duplicate && i.First != nil {
+		reached = cmp.Or(events.Outcome(i.First.Late), i.First.Outcome)
+	}
 	switch {
+	case i.Asked.DryRun:
+	case reached.Closes(), reached == UnderWay:
+		return reached
 	case i.Fate == InDoubt:
 		return events.Unknown
-	case i.Fate != events.Duplicate || i.First == nil:
-		return i.Fate
-	case i.First.Outcome == events.Unknown && i.First.Late != "":
-		return events.Outcome(i.First.Late)
+	case isProblem(i.Fate) && (i.Fate != events.Expired || i.Code == "NotAfter"):
+		return NoResult
 	}
-	return i.First.Outcome
-}
-
-// isLeft reports whether the request sent nothing and may be asked for once more.
-func (i item) isLeft() bool {
-	return isProblem(i.Fate) && i.Fate != InDoubt && !i.Fate.Closes() && (i.Fate != events.Expired || i.Code == "NotAfter") && !i.Asked.DryRun
+	return ""
 }
 
 // findLeftovers finds, of each message, the highest generation that is left, unless
-// that one or a higher was or may have been pushed; and the next generation of what
+// that one or a higher was, may have been or may yet be pushed; and the next generation of what
 // may have been, unless it was.
 func (r *Report) findLeftovers() {
-	pushed, unknown := make(map[message]int), make(map[message]int)
+	left, waiting, unknown, pushed := make(map[message]int), make(map[message]int), make(map[message]int), make(map[message]int)
+	highest := map[events.Outcome]map[message]int{NoResult: left, UnderWay: waiting, events.Unknown: unknown, events.Pushed: pushed}
 	for _, i := range r.items {
-		if i.Asked.DryRun {
+		if of := highest[i.standing()]; of != nil {
+			of[i.message()] = max(of[i.message()], i.Asked.Generation, 1)
+		}
+	}
+	for _, i := range r.items {
+		to, m, generation := &r.leftovers, i.message(), max(i.Asked.Generation, 1)
+		switch standing := i.standing(); {
+		case standing == NoResult && generation == left[m] && generation > max(pushed[m], unknown[m], waiting[m]):
+			delete(left, m) // once
+		case standing == events.Unknown && generation == unknown[m] && generation > pushed[m]:
+			i.Asked.Generation, to = generation+1, &r.unknowns
+			pushed[m] = generation // once
+		default:
 			continue
 		}
-		switch m := i.message(); i.reached() {
-		case events.Pushed:
-			pushed[m] = max(pushed[m], i.generation())
-		case events.Unknown:
-			unknown[m] = max(unknown[m], i.generation())
-		}
-	}
-	left, doubtful := make(map[message]item), make(map[message]item)
-	var inOrder []message
-	for _, i := range r.items {
-		m := i.message()
-		if _, known := left[m]; i.isLeft() && i.generation() > max(pushed[m], unknown[m]) && (!known || i.generation() > left[m].generation()) {
-			left[m], inOrder = i, append(inOrder, m)
-		}
-		if _, known := doubtful[m]; i.reached() == events.Unknown && !i.Asked.DryRun && !known && unknown[m] > pushed[m] {
-			i.Asked.Generation = unknown[m] + 1
-			doubtful[m], inOrder = i, append(inOrder, m)
-		}
-	}
-	for _, m := range inOrder {
-		for from, to := range map[*map[message]item]*[]events.Requested{&left: &r.leftovers, &doubtful: &r.unknowns} {
-			i, is := (*from)[m]
-			if delete(*from, m); !is {
-				continue
-			}
-			if input, whole := i.input(); whole {
-				*to = append(*to, input)
-			} else {
-				r.Unnamed++
-			}
+		if input, whole := inputOf(i.Asked); whole {
+			*to = append(*to, input)
+		} else {
+			r.Unnamed++
 		}
 	}
 }
 
-// input is the request as inject takes it. It keeps the rules of the contract, or it
-// is none.
-func (i item) input() (input events.Requested, whole bool) {
-	q := i.Asked
+// inputOf is a request as inject takes it again. It keeps the rules of the contract,
+// or it is not whole.
+func inputOf(q events.Requested) (input events.Requested, whole bool) {
 	input = events.Requested{
-		InstanceID: q.InstanceID, Topic: q.Topic, GroupID: q.GroupID, MsgID: q.MsgID, Reason: "checked without one", ClientID: q.ClientID,
+		InstanceID: q.InstanceID, Topic: q.Topic, GroupID: q.GroupID, MsgID: q.MsgID, Reason: "checked with one", ClientID: q.ClientID,
 		Generation: q.Generation, StoredAt: q.StoredAt, OnUnknown: q.OnUnknown, OffsetID: q.OffsetID, Unconsumed: q.Unconsumed,
 	}
 	whole = input.Validate() == nil

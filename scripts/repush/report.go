@@ -1,0 +1,125 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ons-repush/ons-repush/events"
+	"github.com/ons-repush/ons-repush/scripts/repush/internal/report"
+)
+
+type reportOptions struct {
+	out, left, again, title string
+	qps                     float64
+	markdown, json          bool
+}
+
+func newReport() *cobra.Command {
+	var o reportOptions
+	cmd := &cobra.Command{
+		Use:   "report RESULTS… [-o report.html]",
+		Short: "Show what became of requests, as a page, as Markdown or in short",
+		Long: `Show what became of requests. RESULTS are files, or - for standard input: result
+events as JSON Lines as the functions write them to standard output, with log lines
+in between; a JSON array of them; or the state file of a run, which also tells what
+has no result yet and what is in doubt. A result that is there twice counts once.
+
+With -o one HTML page is written that needs nothing else: counts, pace against the
+quota, times, causes with what to do, every request, and what is left as downloads.
+--md prints the same for a ticket. --leftovers writes what sent nothing and is not
+known to have been pushed, as CSV for inject; --unknowns what may have arrived, under
+its next generation: to inject that pushes again, on purpose.
+
+Exit status: 3 when something in RESULTS looks like a result and is none.`,
+		Example: `  repush report results.jsonl -o report.html
+  repush report results.jsonl --md --leftovers leftovers.csv`,
+		RunE: o.run,
+	}
+	f := cmd.Flags()
+	f.StringVarP(&o.out, "out", "o", "", "`FILE` for the page; one that is there is replaced")
+	f.BoolVar(&o.markdown, "md", false, "print Markdown")
+	f.BoolVar(&o.json, "json", false, "print the counts as one JSON object")
+	f.StringVar(&o.left, "leftovers", "", "`FILE` for what is left to push, as CSV")
+	f.StringVar(&o.again, "unknowns", "", "`FILE` for what may have arrived, as CSV, to push it again on purpose")
+	f.StringVar(&o.title, "title", "", "title of the report")
+	f.Float64Var(&o.qps, "qps", 10, "pushes a second that the quota allows")
+	return cmd
+}
+
+func (o *reportOptions) run(cmd *cobra.Command, names []string) error {
+	switch {
+	case len(names) == 0:
+		return usage(errors.New("name at least one file of results, or - for standard input"))
+	case o.markdown && o.json:
+		return usage(errors.New("--md and --json: only one of them can be printed"))
+	case !(o.qps >= 0.1 && o.qps <= 100_000): // nor NaN
+		return usage(errors.New("--qps: must be from 0.1 to 100000"))
+	}
+	files := []string{o.out, o.left, o.again}
+	for i, file := range files {
+		if file != "" && (slices.ContainsFunc(names, func(name string) bool { return sameFile(file, name) }) ||
+			slices.ContainsFunc(files[:i], func(other string) bool { return sameFile(file, other) })) {
+			return usage(fmt.Errorf("%s: is read, or written, as something else", file))
+		}
+	}
+	var results report.Results
+	for _, name := range names {
+		if err := readResults(&results, name, cmd.InOrStdin()); err != nil {
+			return err
+		}
+	}
+	r := report.New(&results, report.Options{Title: o.title, QPS: o.qps})
+	csv := func(requests []events.Requested) func(io.Writer) error {
+		return func(w io.Writer) error { return report.WriteCSV(w, requests) }
+	}
+	for i, write := range []func(io.Writer) error{r.WriteHTML, csv(r.Leftovers()), csv(r.Unknowns())} {
+		if files[i] != "" {
+			if err := writeWhole(files[i], write); err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s is written\n", files[i])
+		}
+	}
+	write := r.WriteText
+	switch {
+	case o.json:
+		write = func(w io.Writer) error { return indented(w).Encode(r.Summary) }
+	case o.markdown:
+		write = r.WriteMarkdown
+	case o.out != "": // which says it all
+		write = func(io.Writer) error { return nil }
+	}
+	err := write(cmd.OutOrStdout())
+	if err == nil && results.Wrong > 0 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%d look like results and are none, such as %s\n", results.Wrong, results.Problems[0])
+		err = errPartial
+	}
+	return err
+}
+
+func readResults(to *report.Results, name string, stdin io.Reader) error {
+	if name == "-" {
+		return to.Read(stdin, "standard input")
+	}
+	file, err := os.Open(name)
+	if err == nil {
+		err = to.Read(file, name)
+		_ = file.Close()
+	}
+	return err
+}
+
+// sameFile also tells links.
+func sameFile(a, b string) bool {
+	one, err := os.Stat(a)
+	if other, otherErr := os.Stat(b); err == nil && otherErr == nil {
+		return os.SameFile(one, other)
+	}
+	return filepath.Clean(a) == filepath.Clean(b)
+}

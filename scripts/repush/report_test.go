@@ -1,0 +1,90 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ons-repush/ons-repush/events"
+)
+
+// resultLine is a result of the message n.
+func resultLine(t *testing.T, msgID string, o events.Outcome) string {
+	t.Helper()
+	data := events.Requested{InstanceID: "MQ_INST_1380156306793859_BbXbx0Y4", Topic: "orders", GroupID: "GID_billing", MsgID: msgID, Reason: "why"}
+	at := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
+	e, err := events.NewCompleted(events.Completed{Request: events.RequestRef{ID: msgID, Source: "ops", Data: &data}, Outcome: o, Durable: true, Attempts: 1, ReceivedAt: at, DecidedAt: at, CallMs: 40})
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := json.Marshal(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(raw) + "\n"
+}
+
+func TestReport(t *testing.T) {
+	t.Parallel()
+	ids := []string{strings.Repeat("A", 32), strings.Repeat("B", 32), strings.Repeat("C", 32)}
+	in := "a log line\n" + resultLine(t, ids[0], events.Pushed) + resultLine(t, ids[1], events.Failed) + resultLine(t, ids[2], events.Unknown)
+	broken := in + `{"type":"repush:Message:Completed"}` + "\n"
+	for name, test := range map[string]struct {
+		stdin   string
+		args    []string // $ stands for a directory
+		status  int
+		says    string
+		written map[string]string // files, and what is in them
+	}{
+		"in short":                  {in, []string{"-"}, exitDone, "asked     3\n", nil},
+		"two inputs":                {in, []string{"-", "$/results.jsonl"}, exitDone, "asked     4\n", nil},
+		"Markdown":                  {in, []string{"-", "--md", "--title", "a|b"}, exitDone, `## a\|b`, nil},
+		"counts":                    {in, []string{"-", "--json", "--qps", "5"}, exitDone, `"qps": 5`, nil},
+		"a page":                    {in, []string{"-", "-o", "$/report.html"}, exitDone, "report.html is written", map[string]string{"report.html": "<!DOCTYPE html>"}},
+		"page, counts and the rest": {in, []string{"-", "-o", "$/r.html", "--json", "--leftovers", "$/l.csv", "--unknowns", "$/u.csv"}, exitDone, `"asked": 3`, map[string]string{"r.html": ids[0], "l.csv": ids[1] + ",,,,,1,\n", "u.csv": ids[2] + ",,,,,2,\n"}},
+		"some are none":             {broken, []string{"-"}, exitPartial, "standard input: line 5: looks like", nil},
+		"some are none, to a page":  {broken, []string{"-", "-o", "$/report.html"}, exitPartial, "1 look like results and are none, such as standard input: line 5", map[string]string{"report.html": "standard input: line 5"}},
+		"no input":                  {"", []string{}, exitUsage, "name at least one file", nil},
+		"no such input":             {"", []string{"$/none"}, exitFailed, "no such file", nil},
+		"no such place":             {in, []string{"-", "-o", "$/none/report.html"}, exitFailed, "no such file", nil},
+		"onto its input":            {"", []string{"$/results.jsonl", "-o", "$/./results.jsonl"}, exitUsage, "is read, or written, as something else", nil},
+		"onto a link to its input":  {"", []string{"$/results.jsonl", "--leftovers", "$/link"}, exitUsage, "is read, or written, as something else", nil},
+		"two into one":              {in, []string{"-", "--leftovers", "$/x", "--unknowns", "$/x"}, exitUsage, "is read, or written, as something else", nil},
+		"no quota":                  {in, []string{"-", "--qps", "NaN"}, exitUsage, "--qps: must be", nil},
+		"Markdown and JSON":         {in, []string{"-", "--md", "--json"}, exitUsage, "--md and --json: only one", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			before := resultLine(t, strings.Repeat("D", 32), events.Pushed)
+			if err := os.WriteFile(filepath.Join(dir, "results.jsonl"), []byte(before), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink("results.jsonl", filepath.Join(dir, "link")); err != nil {
+				t.Fatal(err)
+			}
+			args := []string{"report"}
+			for _, arg := range test.args {
+				args = append(args, strings.ReplaceAll(arg, "$", dir))
+			}
+			status, stdout, stderr := repush(t.Context(), test.stdin, args...)
+			if status != test.status || !strings.Contains(stdout+stderr, test.says) {
+				t.Errorf("status %d, want %d and %q\n%s\n%s", status, test.status, test.says, stdout, stderr)
+			}
+			for file, want := range test.written {
+				if raw, err := os.ReadFile(filepath.Join(dir, file)); err != nil || !strings.Contains(string(raw), want) {
+					t.Errorf("%s: %v, no %q in %.300s", file, err, want, raw)
+				}
+			}
+			if raw, err := os.ReadFile(filepath.Join(dir, "results.jsonl")); err != nil || string(raw) != before {
+				t.Errorf("the input was changed: %v", err)
+			}
+			if files, err := os.ReadDir(dir); err != nil || len(files) != 2+len(test.written) {
+				t.Errorf("left behind: %v, %v", files, err)
+			}
+		})
+	}
+}

@@ -1,0 +1,286 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ons-repush/ons-repush/events"
+	"github.com/ons-repush/ons-repush/scripts/repush/internal/openapi"
+)
+
+// whyRetention is how long the broker keeps messages and dead letters, unless it
+// runs out of space (source: help page "Limits").
+const whyRetention = 72 * time.Hour
+
+// whyTracks are the types of traces in words (sources: help page OnsMessageTrace;
+// apache/rocketmq TrackType).
+var whyTracks = map[string]string{
+	"CONSUMED":              "the group's offset has passed it, whatever became of it",
+	"CONSUMED_BUT_FILTERED": "filtered out, as the group does not subscribe to its tag",
+	"NOT_CONSUME_YET":       "not consumed yet: the queue still delivers it by itself",
+	"NOT_ONLINE":            "nobody of the group is online",
+	"UNKNOWN":               "the broker does not know how far the group is",
+	"PULL":                  "the group pulls: the broker does not know how far it is",
+	"CONSUME_BROADCASTING":  "the group broadcasts: nothing is tried again, and there are no dead letters",
+}
+
+// whyOrders are the orders of a ledger in words, and the command that ends each.
+var whyOrders = map[string][2]string{
+	"Stopped":     {"all pushing is stopped", "start"},
+	"Paused":      {"the message is paused", "continue"},
+	"Cancelled":   {"the message was cancelled for good", "status"},
+	"BreakerOpen": {"pushes to the group are held back after too many failures", "status"},
+}
+
+// seen reports whether a read worked.
+func (w *why) seen(name string) bool {
+	_, failed := w.NotSeen[name]
+	return !failed && (name != "ledger" || w.Ledger != nil)
+}
+
+// judge says why the message is stuck, what to do and what a push would do. What
+// was not seen is no ground for anything.
+func (w *why) judge() {
+	parts, next := w.ours()
+	brokers, push := w.brokers()
+	if parts = append(parts, brokers...); next == nil {
+		next = push
+	}
+	w.Next, w.APush = next, w.aPush()
+	var unseen []string
+	for _, name := range []string{"message", "deadLetter", "trace", "online", "ledger"} {
+		if f, failed := w.NotSeen[name]; failed {
+			unseen = append(unseen, name)
+			if !slices.Contains(w.Next, f.Next) {
+				w.Next = append(w.Next, f.Next)
+			}
+		}
+	}
+	if unseen != nil {
+		parts = append(parts, "not seen: "+strings.Join(unseen, ", "))
+	}
+	w.Verdict = strings.Join(parts, "; ")
+}
+
+// wrongName is the answer that a name is wrong; the zero value if none is.
+func (w *why) wrongName() whyFailure {
+	for _, name := range []string{"message", "online", "deadLetter", "trace"} {
+		if f := w.NotSeen[name]; f.Kind == openapi.Names {
+			return f
+		}
+	}
+	return whyFailure{}
+}
+
+// generation is the highest that is closed, and whether one is open.
+func (w *why) generation() (closed int, open bool) {
+	if w.seen("ledger") {
+		for _, r := range w.history.History.Requests {
+			if open = open || r.Outcome == ""; r.Outcome.Closes() {
+				closed = max(closed, r.Generation)
+			}
+		}
+	}
+	return closed, open
+}
+
+// ours is what was ordered and decided before, and what to do if that decides it.
+func (w *why) ours() (says, next []string) {
+	if !w.seen("ledger") {
+		return nil, nil
+	}
+	for _, order := range w.history.History.Orders {
+		says, next = append(says, cmp.Or(whyOrders[order][0], "ordered: "+order)), append(next, w.command(cmp.Or(whyOrders[order][1], "status"), w.Asked.Topic, w.Asked.MsgID))
+	}
+	closed, open := w.generation()
+	last := ""
+	for _, r := range w.history.History.Requests {
+		switch at := whyTime(r.DecidedAt); {
+		case r.Outcome == "" && r.Code != "":
+			last = fmt.Sprintf("generation %d was asked for at %s and waits (%s)", r.Generation, whyTime(r.ReceivedAt), r.Code)
+		case r.Outcome == "":
+			last = fmt.Sprintf("a push of generation %d is under way", r.Generation)
+		case open, closed > 0 && (r.Generation != closed || !r.Outcome.Closes()):
+		case r.Outcome == events.Unknown:
+			last = fmt.Sprintf("pushed by us at %s as generation %d, outcome unknown: it may have reached the consumer", at, closed)
+		case r.Outcome == events.Pushed:
+			last = fmt.Sprintf("pushed by us at %s as generation %d, which was accepted; that is not consumed", at, closed)
+		default:
+			last = fmt.Sprintf("our last request ended as %s at %s", r.Outcome, at)
+		}
+	}
+	if last != "" {
+		says = append(says, last)
+	}
+	switch {
+	case next != nil:
+	case open && strings.HasSuffix(last, "(Paused)"):
+		next = []string{strings.Replace(w.command("continue", "", ""), "continue", "continue OPERATION", 1)}
+	case open:
+		next = []string{w.command("status", w.Asked.Topic, w.Asked.MsgID)}
+	case closed > 0 && !w.Gone:
+		next = []string{"look for it in the consumer's own records; if it is missing there:", w.push(w.Asked.Topic, w.Asked.MsgID, closed+1)}
+	}
+	return says, next
+}
+
+// brokers is how the broker has it, and what to do.
+func (w *why) brokers() (says, next []string) {
+	a, nobody := w.Asked, w.seen("online") && len(w.Online) == 0
+	group := fmt.Sprintf("nobody of %s is online", a.GroupID)
+	push := w.push(a.Topic, a.MsgID, 0)
+	if nobody {
+		says, next = []string{group}, []string{"start a consumer of the group"}
+	}
+	add := func(text string, more ...string) ([]string, []string) {
+		return append([]string{text}, says...), append(next, more...)
+	}
+	topic, msgID := w.origin()
+	isDead, kind := w.DeadLetter.MsgID != "", w.track()
+	switch {
+	case isDead && (msgID == "" || topic == ""):
+		return add("a dead letter that does not say which message it is a copy of", "resend it in the console (OnsDLQMessageResendById)")
+	case msgID != "" && (!strings.EqualFold(msgID, a.MsgID) || topic != a.Topic):
+		what := "this names a place in the store"
+		if isDead {
+			what = "this names a dead letter, which is a copy"
+		}
+		return []string{fmt.Sprintf("%s: the message to push is %s in %s", what, msgID, topic)}, []string{w.command("why", topic, msgID), w.push(topic, msgID, 0)}
+	case w.wrongName().Code != "":
+		return []string{"a name is wrong (" + w.wrongName().Code + ")"}, []string{w.wrongName().Next}
+	case w.Gone && isDead:
+		return add("the message does not exist any more, only its dead letter", "resend the dead letter in the console (OnsDLQMessageResendById)")
+	case w.Gone:
+		return []string{fmt.Sprintf("there is no such message in %s: it expired, as messages exist for three days, or it never was there (another topic, instance or region?)", a.Topic)}, nil
+	case isDead:
+		return add(fmt.Sprintf("a dead letter after %d retries", w.DeadLetter.ReconsumeTimes), push)
+	case kind == "NOT_ONLINE" || kind == "" && nobody:
+		return []string{group}, []string{"start a consumer of the group: what its queue still has needs no push"}
+	case kind == "NOT_CONSUME_YET":
+		return add(whyTracks[kind], "wait for the group, or find out what holds it up: a push is one more delivery")
+	case kind == "CONSUMED" && w.seen("deadLetter"):
+		return add("consumed already, or skipped: the group's offset has passed it, and there is no dead letter", "look for it in the consumer's own records; if it is missing there:", push)
+	case kind == "CONSUMED":
+		return add("the group's offset has passed it: consumed, skipped or a dead letter")
+	case kind == "CONSUMED_BUT_FILTERED":
+		return add(whyTracks[kind], "subscribe to the tag, then:", push)
+	case kind == "PULL":
+		return add(whyTracks[kind], "wait for the group: it fetches messages by itself")
+	case kind != "":
+		return add(cmp.Or(whyTracks[kind], "the trace says "+kind), "look for it in the consumer's own records; if it is missing there:", push)
+	case w.seen("trace"):
+		return add(fmt.Sprintf("%s does not subscribe to %s, as it has no trace of it", a.GroupID, a.Topic), "check the group and its subscriptions")
+	case w.seen("deadLetter"):
+		return add("it is no dead letter")
+	}
+	return says, next
+}
+
+// track is the type of the group's trace; empty when there is none.
+func (w *why) track() string {
+	for _, t := range w.Trace {
+		if t.Group == w.Asked.GroupID {
+			return t.Type
+		}
+	}
+	return ""
+}
+
+// origin names the message that was found, or that the dead letter is a copy of.
+func (w *why) origin() (topic, msgID string) {
+	if w.Message.MsgID != "" {
+		return w.Asked.Topic, cmp.Or(w.Message.Properties["UNIQ_KEY"], w.Message.MsgID)
+	}
+	p := w.DeadLetter.Properties
+	for _, name := range []string{"DLQ_ORIGIN_TOPIC", "REAL_TOPIC", "RETRY_TOPIC"} { // copies of copies name %RETRY%…
+		if plain := strings.TrimPrefix(p[name], w.Asked.InstanceID+"%"); topic == "" && !strings.HasPrefix(plain, "%") {
+			topic = plain
+		}
+	}
+	return topic, cmp.Or(p["UNIQ_KEY"], p["DLQ_ORIGIN_MESSAGE_ID"], p["ORIGIN_MESSAGE_ID"])
+}
+
+// aPush says what a push would do now.
+func (w *why) aPush() string {
+	closed, open := w.generation()
+	var orders []string
+	if w.seen("ledger") {
+		orders = w.history.History.Orders
+	}
+	says := ""
+	switch {
+	case w.wrongName().Code != "":
+		return "would fail: a name is wrong"
+	case slices.Contains(orders, "Cancelled"):
+		return "would end as cancelled"
+	case len(orders) > 0:
+		return "would wait until that order is lifted"
+	case open:
+		return "would wait for the request that is open"
+	case closed > 0:
+		return fmt.Sprintf("would answer duplicate, because generation %d is closed; --again=%d pushes once more", closed, closed+1)
+	case w.Gone:
+		return "would fail, for there is no such message"
+	case !w.Message.StoredAt.IsZero() && w.At.After(w.Message.StoredAt.Add(whyRetention)):
+		return "would expire: the message is older than three days"
+	case !w.seen("online"):
+		return "not known: who is online was not seen"
+	case len(w.Online) == 0:
+		says = "is refused now, because nobody is online; a ledger that lasts tries again when somebody is"
+	default:
+		says = "would be accepted for " + w.Online[0].ClientID
+	}
+	switch w.track() {
+	case "NOT_CONSUME_YET":
+		says += "; maybe a duplicate, because the queue still delivers it"
+	case "PULL":
+		says += "; but a client that pulls may not take it"
+	case "CONSUME_BROADCASTING":
+		says += "; no other client of the group gets it"
+	}
+	if !w.seen("ledger") {
+		says += "; whether it was pushed before is not known"
+	}
+	return says
+}
+
+// push is the command that pushes: through the function whose ledger knows, if it
+// is named, else from this machine.
+func (w *why) push(topic, msgID string, generation int) string {
+	verb, more := "push", ` --reason "WHY"`
+	if w.where.to != "" {
+		verb = "inject"
+	}
+	if generation > 0 {
+		more += fmt.Sprintf(" --again=%d", generation)
+	}
+	return w.command(verb, topic, msgID) + more
+}
+
+// command is a command line about a message. What stands behind the "?" of an
+// address may be a secret.
+func (w *why) command(verb, topic, msgID string) string {
+	o, line := w.where, "repush "+verb
+	if verb == "push" || verb == "inject" || verb == "why" || verb == "status" || verb == "continue" && msgID != "" {
+		line += fmt.Sprintf(" --instance %s --topic %s --group %s --msg %s", w.Asked.InstanceID, topic, w.Asked.GroupID, msgID)
+	}
+	flags := [][2]string{{"region", o.region}}
+	if verb == "push" || verb == "why" {
+		flags = append(flags, [2]string{"ons", o.ons})
+	}
+	if address, _, more := strings.Cut(o.to, "?"); more && strings.HasPrefix(address, "http") {
+		o.to = address + "?…"
+	}
+	if verb != "push" {
+		flags = append(flags, [2]string{"to", o.to}, [2]string{"account", o.account}, [2]string{"endpoint", o.endpoint})
+	}
+	for _, f := range flags {
+		if f[1] != "" {
+			line += fmt.Sprintf(" --%s '%s'", f[0], strings.ReplaceAll(f[1], "'", `'\''`))
+		}
+	}
+	return line
+}
