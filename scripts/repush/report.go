@@ -80,7 +80,7 @@ func (o *reportOptions) run(cmd *cobra.Command, names []string) error {
 	}
 	for i, write := range []func(io.Writer) error{r.WriteHTML, csv(r.Leftovers()), csv(r.Unknowns())} {
 		if files[i] != "" {
-			if err := writeWhole(files[i], write); err != nil {
+			if err := replaceFile(files[i], write); err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "%s is written\n", files[i])
@@ -122,4 +122,18 @@ func sameFile(a, b string) bool {
 		return os.SameFile(one, other)
 	}
 	return filepath.Clean(a) == filepath.Clean(b)
+}
+
+// replaceFile writes a whole file, or leaves what was there. What it holds is for
+// whoever made it.
+func replaceFile(name string, write func(io.Writer) error) error {
+	file, err := os.CreateTemp(filepath.Dir(name), ".repush-*")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(file.Name()) }() // gone when all went well
+	if err := errors.Join(write(file), file.Close()); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return os.Rename(file.Name(), name)
 }

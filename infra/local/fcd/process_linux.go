@@ -11,7 +11,9 @@ import (
 // endWithParent has the kernel kill the function when this process dies: an
 // orphan would serve on, or poll a dead runtime API without a pause. It follows
 // the thread that started it, which Go ends only under a locked goroutine. Its own group keeps Ctrl-C from it.
-func endWithParent() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true} }
+func endWithParent() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+}
 
 // freeze returns when the kernel reports the process stopped.
 func freeze(p *os.Process) error {
