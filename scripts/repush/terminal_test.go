@@ -106,9 +106,10 @@ func TestTerminal(t *testing.T) {
 // TestSecondCtrlC leaves at once, while pushes are under way, and names what is in
 // doubt; the function's ledger settles that when the run is resumed.
 func TestSecondCtrlC(t *testing.T) {
-	api, ids := crowd(t, 30, onsd.Quota{Kind: "none"}, onsd.Client{Latency: onsd.Latency{Delay: 5 * time.Second}})
+	api, ids := crowd(t, 30, onsd.Quota{Kind: "none"}, onsd.Client{Latency: onsd.Latency{Delay: 3 * time.Second}})
+	t.Setenv("REPUSH_PUSH_TIMEOUT", "4s") // leases end soon
 	for name, to := range map[string][]string{
-		"elsewhere": {"--to", deployed(t, api, "REPUSH_QPS=20", "REPUSH_STATE=file:"+filepath.Join(t.TempDir(), "ledger"))},
+		"elsewhere": {"--to", deployed(t, api, "REPUSH_QPS=20", "REPUSH_PUSH_TIMEOUT=4s", "REPUSH_STATE=file:"+filepath.Join(t.TempDir(), "ledger"))},
 		"local":     {"--to", "local", "--ons", api.URL, "--bin", built(t), "--state", filepath.Join(t.TempDir(), "ledger")},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -128,7 +129,7 @@ func TestSecondCtrlC(t *testing.T) {
 			began := time.Now()
 			s.Send("\x03")
 			screen := endsWith(t, s, exitPartial)
-			if took := time.Since(began); took > 2*time.Second || !strings.Contains(screen, "left at once") || !strings.Contains(screen, "in doubt: they may have been pushed") || !strings.Contains(screen, "in doubt  "+mine[0]) {
+			if took := time.Since(began); took > 2500*time.Millisecond || !strings.Contains(screen, "left at once") || !strings.Contains(screen, "in doubt: they may have been pushed") || !strings.Contains(screen, "in doubt  "+mine[0]) {
 				t.Errorf("after %s:\n%s", took, screen)
 			}
 			state := stateOf(t, unwrapped(s, 120))

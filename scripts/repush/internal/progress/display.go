@@ -66,7 +66,8 @@ func (d *Display) Update(s Snapshot) {
 	}
 	done := s.Done == s.Total && d.last.Done != d.last.Total
 	due := !d.begun || done || s.Note != d.last.Note || d.o.Now().Sub(d.drawnAt) >= d.o.Every
-	d.last, d.stale = s, true
+	d.stale = d.stale || !d.begun || s.Done != d.last.Done || s.Note != d.last.Note || !maps.Equal(s.Outcomes, d.last.Outcomes)
+	d.last = s
 	if due {
 		d.begun, d.stale, d.drawnAt = true, false, d.o.Now()
 		d.draw("")

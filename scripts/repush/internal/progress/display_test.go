@@ -55,7 +55,7 @@ func TestPlainLines(t *testing.T) {
 		"every 2 s":                     {2 * time.Second, []step{update(0, 0, ""), update(1, 1, ""), update(2, 2, "")}, "  0%  0/100  ETA 5s\n  2%  2/100  ETA 5s\n"},
 		"less than nothing is 10 s":     {-1, []step{update(0, 0, ""), update(9, 1, "")}, "  0%  0/100  ETA 5s\n"},
 		"another note: at once":         {0, []step{update(0, 0, ""), update(1, 0, "held"), update(2, 1, "held"), update(3, 1, "")}, "  0%  0/100  ETA 5s\n  0%  0/100  ETA 5s  held\n  1%  1/100  ETA 5s\n"},
-		"all is done: at once, once":    {0, []step{update(0, 0, ""), update(1, 100, ""), update(2, 100, ""), closing(3)}, "  0%  0/100  ETA 5s\n100%  100/100  ETA 5s\n100%  100/100\n"},
+		"all is done: at once, once":    {0, []step{update(0, 0, ""), update(1, 100, ""), update(2, 100, ""), closing(3)}, "  0%  0/100  ETA 5s\n100%  100/100  ETA 5s\n"},
 		"Close shows what was not":      {0, []step{update(0, 0, ""), update(1, 7, ""), closing(2)}, "  0%  0/100  ETA 5s\n  7%  7/100\n"},
 		"Close repeats nothing":         {0, []step{update(0, 7, ""), closing(2), closing(3)}, "  7%  7/100  ETA 5s\n"},
 		"nothing after Close but Say":   {0, []step{closing(0), update(1, 1, "x"), say(2, "bye")}, "bye\n"},

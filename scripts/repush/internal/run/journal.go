@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"strings"
 	"sync"
@@ -57,6 +58,8 @@ type Journal struct {
 	requests []events.Event
 	states   []state
 	outcomes []events.Outcome // of what is decided
+	counts   map[state]int
+	results  map[events.Outcome]int
 	byID     map[string]int
 	byResult map[string]int  // by the id of the result event
 	ours     map[string]bool // results that stand in for the function's own
@@ -180,11 +183,10 @@ func (j *Journal) replayEntry(line []byte) error {
 		return nil
 	}
 	for s, id := range map[state]string{begun: n.Begun, parked: n.Parked, handedOver: n.HandedOver, open: n.GivenBack} {
-		at, known := j.byID[id]
-		if known && j.states[at] != decided {
-			j.states[at] = s
-		}
-		if id != "" && known {
+		if at, known := j.byID[id]; known {
+			if j.states[at] != decided {
+				j.move(at, s)
+			}
 			return nil
 		}
 	}
@@ -199,13 +201,21 @@ func (j *Journal) add(e events.Event) error {
 	}
 	if j.byID == nil {
 		j.byID, j.byResult, j.ours = make(map[string]int), make(map[string]int), make(map[string]bool)
+		j.counts, j.results = make(map[state]int), make(map[events.Outcome]int)
 	}
 	if _, twice := j.byID[e.ID]; twice {
 		return fmt.Errorf("id: %q is there twice, and a run tells requests by it", e.ID)
 	}
 	j.byID[e.ID], j.byResult[events.ResultID(e.Source, e.ID, asked.DryRun)] = len(j.requests), len(j.requests)
 	j.requests, j.states, j.outcomes = append(j.requests, e), append(j.states, open), append(j.outcomes, "")
+	j.counts[open]++
 	return nil
+}
+
+func (j *Journal) move(at int, s state) {
+	j.counts[j.states[at]]--
+	j.counts[s]++
+	j.states[at] = s
 }
 
 // take reports whether a result event is of a request of this run and tells more
@@ -221,7 +231,12 @@ func (j *Journal) take(e events.Event) (tells bool, err error) {
 	if !known || j.states[at] == decided && (ours || !j.ours[e.ID]) {
 		return false, nil
 	}
-	j.states[at], j.outcomes[at], j.ours[e.ID] = decided, c.Outcome, ours
+	if j.states[at] == decided {
+		j.results[j.outcomes[at]]--
+	}
+	j.move(at, decided)
+	j.outcomes[at], j.ours[e.ID] = c.Outcome, ours
+	j.results[c.Outcome]++
 	return true, nil
 }
 
@@ -247,7 +262,7 @@ func (j *Journal) set(at int, s state) error {
 	if j.states[at] == decided || j.states[at] == s {
 		return nil
 	}
-	j.states[at] = s
+	j.move(at, s)
 	var n entry
 	*map[state]*string{begun: &n.Begun, parked: &n.Parked, handedOver: &n.HandedOver, open: &n.GivenBack}[s] = j.requests[at].ID
 	return j.append(n)
@@ -296,22 +311,11 @@ func (c Counts) Left() int { return c.Open + c.InDoubt + c.Parked }
 func (j *Journal) Counts() Counts {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	c := Counts{Outcomes: make(map[events.Outcome]int)}
-	for i, s := range j.states {
-		switch s {
-		case begun:
-			c.InDoubt++
-		case parked:
-			c.Parked++
-		case handedOver:
-			c.HandedOver++
-		case decided:
-			c.Decided++
-			c.Outcomes[j.outcomes[i]]++
-		default:
-			c.Open++
-		}
+	c := Counts{
+		Open: j.counts[open], InDoubt: j.counts[begun], Parked: j.counts[parked], HandedOver: j.counts[handedOver], Decided: j.counts[decided],
+		Outcomes: maps.Clone(j.results),
 	}
+	maps.DeleteFunc(c.Outcomes, func(_ events.Outcome, n int) bool { return n == 0 })
 	return c
 }
 

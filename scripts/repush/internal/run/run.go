@@ -2,6 +2,7 @@ package run
 
 import (
 	"cmp"
+	"container/heap"
 	"context"
 	"errors"
 	"fmt"
@@ -79,7 +80,7 @@ type work struct {
 	Runner
 	window  window
 	queue   []int // not asked for in this run, in order
-	later   []due // to ask again, in no order
+	later   later // to ask again
 	flying  int
 	answers chan batchAnswer
 	// failures counts tries in a row that failed: of those under way at the same time,
@@ -94,6 +95,20 @@ type work struct {
 type due struct {
 	at   int
 	when time.Time
+}
+
+// later is a heap (container/heap) of what is due first.
+type later []due
+
+func (l later) Len() int           { return len(l) }
+func (l later) Less(i, j int) bool { return l[i].when.Before(l[j].when) }
+func (l later) Swap(i, j int)      { l[i], l[j] = l[j], l[i] }
+func (l *later) Push(d any)        { *l = append(*l, d.(due)) }
+func (l *later) Pop() any {
+	last := len(*l) - 1
+	d := (*l)[last]
+	*l = (*l)[:last]
+	return d
 }
 
 type batchAnswer struct {
@@ -138,19 +153,10 @@ func (r Runner) Run(ctx, leave context.Context) error {
 
 // next is when something is to be asked again.
 func (w *work) next() (<-chan time.Time, func()) {
-	var first time.Time
-	if w.room() < 1 { // an answer comes first
+	if w.room() < 1 || len(w.later) == 0 { // an answer comes first
 		return nil, func() {}
 	}
-	for _, d := range w.later {
-		if first.IsZero() || d.when.Before(first) {
-			first = d.when
-		}
-	}
-	if first.IsZero() {
-		return nil, func() {}
-	}
-	t := time.NewTimer(time.Until(first))
+	t := time.NewTimer(time.Until(w.later[0].when))
 	return t.C, func() { t.Stop() }
 }
 
@@ -202,17 +208,12 @@ func (w *work) room() int {
 
 // pick takes what is due to be asked again, and then what was not asked for yet.
 func (w *work) pick(n int) (batch []int) {
-	now, later := time.Now(), w.later[:0]
-	for _, d := range w.later {
-		switch {
-		case w.Journal.isDecided(d.at): // by its event
-		case len(batch) < n && !now.Before(d.when):
-			batch = append(batch, d.at)
-		default:
-			later = append(later, d)
+	now := time.Now()
+	for len(batch) < n && len(w.later) > 0 && !now.Before(w.later[0].when) {
+		if at := heap.Pop(&w.later).(due).at; !w.Journal.isDecided(at) { // by its event
+			batch = append(batch, at)
 		}
 	}
-	w.later = later
 	if w.failures > 0 && len(w.later) > 0 {
 		return batch // until what was refused is due, nothing else is tried
 	}
@@ -286,7 +287,7 @@ func (w *work) again(at int, pause time.Duration) {
 		pause = max(pause, time.Duration(float64(len(w.later))/w.QPS*float64(time.Second)))
 	}
 	w.tries[at]++
-	w.later = append(w.later, due{at, time.Now().Add(pause)})
+	heap.Push(&w.later, due{at, time.Now().Add(pause)})
 }
 
 // land waits for what is under way, and returns why.
