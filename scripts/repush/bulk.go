@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -93,8 +92,16 @@ func (o bulkOptions) inject(cmd *cobra.Command, names []string) error {
 	for i, item := range b.Items {
 		requests[i] = item.Event
 	}
+	kept := o.remember()
+	if o.to == toLocal {
+		ledger, err := stateSetting(o.ledger, defaultLedger(pushLedger))
+		if err != nil {
+			return err
+		}
+		kept["ledger"], kept["allow"] = ledgerMark(ledger), strings.Join(allowOf(requests), ",")
+	}
 	j, err := run.Create(path, run.Header{
-		ID: id, Reason: reason, By: operator(), Target: o.remember(), QPS: o.qps, StartedAt: time.Now().UTC().Truncate(time.Second),
+		ID: id, Reason: reason, By: operator(), Target: kept, QPS: o.qps, StartedAt: time.Now().UTC().Truncate(time.Second),
 	}, requests)
 	if err != nil {
 		return fmt.Errorf("nothing was sent: the state file: %w", err)
@@ -191,7 +198,7 @@ func (o bulkOptions) statePath(id string, b batch.Batch) (string, error) {
 			return "", err
 		}
 		if left > 0 && !o.anew {
-			return "", fmt.Errorf("nothing was sent: a run of the same messages was begun %s and is not finished, %d are left:\n  repush resume %s\n(--anew asks for all of them once more)",
+			return "", fmt.Errorf("nothing was sent: a run of the same messages was begun %s and is not finished, %d left:\n  repush resume %s\n(--anew asks for all of them once more)",
 				j.Header.StartedAt.Local().Format(time.DateTime), left, path)
 		}
 	}
@@ -285,55 +292,4 @@ func agree(cmd *cobra.Command, names []string, count int, to string) error {
 		fmt.Fprintln(cmd.ErrOrStderr())
 	}
 	return errNotAgreed
-}
-
-// answerOf reads what a function, or a queue, said of one request.
-func answerOf(e events.Event, d delivery, began time.Time) run.Answer {
-	a := run.Answer{Why: cmp.Or(d.Message, string(d.Status))}
-	said := read(d.Answer)
-	isParked := d.Status == handedOver && len(d.Answer) > 0
-	switch {
-	case d.Status == answered && d.Outcome != "":
-		r := said.Results[0]
-		c := events.Completed{
-			Request: events.RequestRef{ID: e.ID, Source: e.Source}, Outcome: r.Outcome, Code: r.Code, Message: r.Message,
-			ReceivedAt: began.UTC(), DecidedAt: time.Now().UTC(),
-		}
-		if r.Code == redelivered { // the outcome was decided before
-			if i := strings.LastIndex(r.Message, " "); slices.Contains(events.Outcomes(), events.Outcome(r.Message[i+1:])) {
-				c.Outcome = events.Outcome(r.Message[i+1:])
-			}
-		}
-		if asked, err := events.DecodeRequested(e.Data); err == nil {
-			c.Request.Data = &asked
-		}
-		result, err := events.NewCompleted(c)
-		if err != nil {
-			return run.Answer{Status: run.Unanswered, Why: "the answer is not that of functions/repush"}
-		}
-		result.Source = run.Source + "inject"
-		a.Status, a.Result = run.Decided, result
-		a.Pushed = r.Outcome == events.Pushed || r.Outcome == events.Unknown || r.Outcome == events.Failed
-	case d.Status == answered:
-		a.Why = "the answer is not that of functions/repush"
-	case isParked:
-		a.Status = run.Parked
-	case d.Status == handedOver:
-		a.Status = run.HandedOver
-	case d.Status == givenBack:
-		a.Status = run.GivenBack
-	case d.Status == refused || d.Status == notSent:
-		a.Status = run.Refused
-	}
-	return a
-}
-
-// redelivered is the code of functions/repush for a request that it decided before;
-// the message ends with the outcome (design, section 4).
-const redelivered = "Redelivered"
-
-// decodeCompleted reads a result event of this command or of a function.
-func decodeCompleted(e events.Event) (c events.Completed) {
-	_ = json.Unmarshal(e.Data, &c) // what cannot be read says nothing
-	return c
 }

@@ -423,3 +423,42 @@ func TestResumeRefuses(t *testing.T) {
 		}
 	}
 }
+
+// TestLocalRunsShareALedger: what one run left parked is allowed for in the next, whose
+// sweeps take it up; another ledger's runs are not.
+func TestLocalRunsShareALedger(t *testing.T) {
+	api, ids := crowd(t, 2, onsd.Quota{Kind: "none"}, onsd.Client{})
+	api.SetOnline("MQ_INST_1_x", "GID_x", "192.0.2.7@1#1", false)
+	local := func(id, topic, ledger string, more ...string) (stdout, stderr string) {
+		args := []string{"inject", csvOf(t, []string{id}), "--instance", "MQ_INST_1_x", "--topic", topic, "--group", "GID_x", "--reason", "r",
+			"--to", "local", "--ons", api.URL, "--bin", built(t), "--state", ledger, "--go", "--wait", "1s"}
+		_, stdout, stderr = repush(t.Context(), "", append(args, more...)...)
+		return stdout, stderr
+	}
+	ledger := filepath.Join(t.TempDir(), "ledger")
+	stdout, stderr := local(ids[0], "orders", ledger)
+	if !strings.Contains(stdout, "1 wait in the function's ledger") {
+		t.Fatalf("%s\n%s", stdout, stderr)
+	}
+	if _, stderr = local(ids[1], "payments", ledger); !strings.Contains(stderr, "this run may push MQ_INST_1_x/GID_x/orders,MQ_INST_1_x/GID_x/payments and nothing else") {
+		t.Errorf("the same ledger: %s", stderr)
+	}
+	if _, stderr = local(ids[1], "payments", ledger+"2", "--anew"); !strings.Contains(stderr, "this run may push MQ_INST_1_x/GID_x/payments and nothing else") {
+		t.Errorf("another ledger: %s", stderr)
+	}
+	t.Setenv("REPUSH_STATE", "redis://:sesame@127.0.0.1:1/")
+	args := injecting(csvOf(t, ids), "--to", "local", "--ons", api.URL, "--bin", built(t), "--go", "--wait", "1s")
+	_, stdout, stderr = repush(t.Context(), "", args...)
+	noSecrets(t, stdout, stderr)
+	left, _ := filepath.Glob(filepath.Join(defaultLedger("runs"), "*"))
+	for _, path := range left {
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		noSecrets(t, string(raw))
+	}
+	if len(left) < 3 {
+		t.Errorf("state files: %v", left)
+	}
+}

@@ -123,18 +123,18 @@ func startHTTP(ctx context.Context, binary string, env []string, stdout, stderr 
 	if err != nil {
 		return nil, err
 	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
+	address := l.Addr().String()
 	_ = l.Close() // the function takes the port over
 	lifetime, end := context.WithCancel(context.WithoutCancel(ctx))
 	cmd := exec.CommandContext(lifetime, binary)
-	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = append(env, "PORT="+port), stdout, stderr, 25*time.Second
+	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = append(env, "PORT="+address), stdout, stderr, 25*time.Second
 	cmd.SysProcAttr = ownGroup()
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	if err := cmd.Start(); err != nil {
 		end()
 		return nil, fmt.Errorf("start the function: %w", err)
 	}
-	f := &httpFunction{URL: "http://127.0.0.1:" + port, done: make(chan error, 1)}
+	f := &httpFunction{URL: "http://" + address, done: make(chan error, 1)}
 	f.stop = func() { end(); f.done <- <-f.done }
 	go func() { f.done <- cmd.Wait() }()
 	for pause(ctx, 20*time.Millisecond) {

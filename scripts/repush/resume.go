@@ -3,22 +3,16 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"strings"
-	"sync"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/ons-repush/ons-repush/events"
 	"github.com/ons-repush/ons-repush/scripts/repush/internal/run"
 )
 
@@ -146,117 +140,6 @@ func (o *runOptions) recall(kept map[string]string) error {
 // shownTarget is the target without what may be a secret.
 func (o runOptions) shownTarget() string { return o.remember()["to"] }
 
-// sender asks for the pushes of a batch.
-type sender = func(context.Context, []events.Event) []run.Answer
-
-// beginner makes the sender of a run, and says how many events it takes at once; end
-// ends what it started.
-type beginner func(j *run.Journal, w *watch) (send sender, batch int, end func(), err error)
-
-// connect finds what is wrong with the target, and the credentials, before anybody is
-// asked or anything is written down.
-func (o runOptions) connect(cmd *cobra.Command) (beginner, error) {
-	switch isLocal := o.to == toLocal; {
-	case o.to == "":
-		return nil, usage(errors.New("--to: is required: local, fc://FUNCTION, https://…, eventbridge://BUS or mns://QUEUE"))
-	case isLocal && (o.async || o.endpoint != ""):
-		return nil, usage(errors.New("--to local: --async and --endpoint do not go with it"))
-	case !isLocal && o.ons+o.ledger+o.bin != "":
-		return nil, usage(errors.New("--ons, --state and --bin: are of --to local alone"))
-	case isLocal:
-		return o.connectLocal(cmd)
-	}
-	send, err := o.open(cmd.Context())
-	if err != nil {
-		return nil, err
-	}
-	batch := 1
-	if kind, _, _ := strings.Cut(o.to, "://"); kind == "eventbridge" || kind == "mns" {
-		batch = 100
-	}
-	return func(_ *run.Journal, w *watch) (sender, int, func(), error) {
-		return func(ctx context.Context, batch []events.Event) []run.Answer {
-			began := time.Now()
-			answers := make([]run.Answer, len(batch))
-			for i, d := range send(ctx, batch) {
-				showLog(w, d)
-				answers[i] = answerOf(batch[i], d, began)
-			}
-			return answers
-		}, batch, func() {}, nil
-	}, nil
-}
-
-// connectLocal is for the function on this machine. It serves plain HTTP on loopback
-// to who knows a token that only this process does; its result events come by its
-// standard output.
-func (o runOptions) connectLocal(cmd *cobra.Command) (beginner, error) {
-	l := localFlags{functionFlags: functionFlags{bin: o.bin, logs: o.logs}, region: o.region, ons: o.ons, state: o.ledger, timeout: o.timeout}
-	keys, err := l.complete(cmd.Context(), pushLedger)
-	if err != nil {
-		return nil, err
-	}
-	return func(j *run.Journal, w *watch) (sender, int, func(), error) {
-		token := rand.Text()
-		env := append(l.environment(keys), "REPUSH_HTTP_TOKEN="+token)
-		if os.Getenv("REPUSH_ALLOW") == "" {
-			allow := allowOf(j.Requests())
-			w.say("REPUSH_ALLOW is not set: this run may push %s and nothing else", allow)
-			env = append(env, "REPUSH_ALLOW="+allow)
-		}
-		built, err := prepare(cmd.Context(), repushFunction, l.bin, w.say)
-		if err != nil {
-			return nil, 0, nil, err
-		}
-		first := &head{shown: io.Discard}
-		if o.logs {
-			first.shown = w
-		}
-		f, err := startHTTP(cmd.Context(), built.binary, env, &results{each: w.finish}, first)
-		if err != nil {
-			built.remove()
-			return nil, 0, nil, startError(fmt.Errorf("%w: %q", err, first.String()))
-		}
-		end := func() { f.stop(); built.remove() }
-		ask, err := openHTTP(f.URL+"/", token, o.timeout)
-		if err != nil {
-			end()
-			return nil, 0, nil, err
-		}
-		return func(ctx context.Context, batch []events.Event) []run.Answer {
-			began := time.Now()
-			a := answerOf(batch[0], ask(ctx, batch)[0], began)
-			for wait := time.Millisecond; a.Status == run.Decided && wait < time.Second && !j.Decided(a.Result); wait *= 2 {
-				pause(ctx, wait) // its event says more than its answer, and comes another way
-			}
-			return []run.Answer{a}
-		}, 1, end, nil
-	}, nil
-}
-
-// head passes a log on and keeps its beginning: why a function did not start.
-type head struct {
-	shown io.Writer
-	mu    sync.Mutex
-	kept  []byte
-}
-
-func (h *head) Write(p []byte) (int, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.kept = append(h.kept, p[:min(len(p), 16<<10-len(h.kept))]...)
-	return h.shown.Write(p)
-}
-
-func (h *head) String() string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return string(h.kept)
-}
-
-// most bounds the requests under way at a function (design, REPUSH_CONCURRENCY).
-const most = 150
-
 // run works the journal off, closes it, and says what came of it.
 func (o runOptions) run(cmd *cobra.Command, j *run.Journal, begin beginner) (err error) {
 	defer func() { err = errors.Join(err, j.Close()) }()
@@ -270,7 +153,7 @@ func (o runOptions) run(cmd *cobra.Command, j *run.Journal, begin beginner) (err
 	}
 	w := newWatch(cmd, j, o.json)
 	defer w.close()
-	send, batch, end, err := begin(j, w)
+	to, err := begin(j, w)
 	if err != nil {
 		if ctx.Err() != nil {
 			err = errors.New("interrupted")
@@ -278,31 +161,19 @@ func (o runOptions) run(cmd *cobra.Command, j *run.Journal, begin beginner) (err
 		return fmt.Errorf("nothing was sent: %w; go on with\n  repush resume %s", err, j.Path)
 	}
 	w.say("run %s, %d of %d left, state file %s", j.Header.ID, before.Left(), j.Header.Count, j.Path)
-	err = run.Runner{Journal: j, Send: send, Batch: batch, QPS: j.Header.QPS, Most: most, Patience: o.wait, Seen: w.seen}.Run(ctx, leave)
+	err = run.Runner{Journal: j, Send: to.send, Batch: to.batch, QPS: j.Header.QPS, Most: to.most, Patience: o.wait, Seen: w.seen}.Run(ctx, leave)
 	if !errors.Is(err, run.ErrLeft) {
-		end()
+		to.end()
 	}
 	w.close()
 	return o.conclude(cmd, j, err)
-}
-
-// allowOf is an allow-list of what is asked for.
-func allowOf(requests []events.Event) string {
-	var all []string
-	for _, e := range requests {
-		if asked, err := events.DecodeRequested(e.Data); err == nil {
-			all = append(all, asked.InstanceID+"/"+asked.GroupID+"/"+asked.Topic)
-		}
-	}
-	slices.Sort(all)
-	return strings.Join(slices.Compact(all), ",")
 }
 
 // secondInterrupt is done at the second interrupt: the first ends ctx, which has to be
 // that of main.
 func secondInterrupt(ctx context.Context) (leave context.Context, stop func()) {
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(signals, interrupts()...)
 	leave, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	go func() {
 		for range 2 {

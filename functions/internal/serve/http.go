@@ -26,10 +26,14 @@ const (
 	platformBody = 32 << 20
 )
 
-// runHTTP serves on FC_CUSTOM_LISTEN_PORT, PORT or 9000. Function Compute wants
-// all interfaces (source: FC "Custom runtime: Principles").
+// runHTTP serves on FC_CUSTOM_LISTEN_PORT, PORT or 9000; PORT may also be an address,
+// as 127.0.0.1:9000. Function Compute wants all interfaces (source: FC "Custom
+// runtime: Principles").
 func (s *server) runHTTP() error {
-	host, port := "", cmp.Or(s.Getenv("FC_CUSTOM_LISTEN_PORT"), s.Getenv("PORT"), "9000")
+	host, port, found := strings.Cut(cmp.Or(s.Getenv("FC_CUSTOM_LISTEN_PORT"), s.Getenv("PORT"), "9000"), ":")
+	if !found {
+		host, port = "", host
+	}
 	if s.open() {
 		host = "127.0.0.1"
 	}

@@ -395,6 +395,8 @@ func TestWhereItListens(t *testing.T) {
 	}
 	each(t, map[string]listens{
 		"without a token on loopback only":        {map[string]string{"PORT": "0"}, "", true},
+		"with a token where PORT says":            {map[string]string{"PORT": "127.0.0.1:0"}, testToken, true},
+		"without one not where PORT says":         {map[string]string{"PORT": "0.0.0.0:0"}, "", true},
 		"with a token everywhere":                 {map[string]string{"PORT": "0"}, testToken, false},
 		"under Function Compute everywhere":       {map[string]string{"FC_CUSTOM_LISTEN_PORT": "0"}, "", false},
 		"the listen port goes before PORT":        {map[string]string{"FC_CUSTOM_LISTEN_PORT": "0", "PORT": "x"}, "", false},

@@ -105,6 +105,24 @@ func Open(path string) (*Journal, error) {
 	return j, nil
 }
 
+// ReadHeader reads the header of a state file alone, also while a run has it.
+func ReadHeader(path string) (Header, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return Header{}, err
+	}
+	defer file.Close()
+	var n entry
+	line, err := bufio.NewReader(io.LimitReader(file, maxLine)).ReadBytes('\n')
+	if err == nil {
+		err = json.Unmarshal(line, &n)
+	}
+	if err != nil || n.Run == nil {
+		return Header{}, errors.Join(err, errors.New(path+": is not the state file of a run"))
+	}
+	return *n.Run, nil
+}
+
 // maxLine bounds a line: an event and its frame.
 const maxLine = events.MaxEventBytes + 1024
 

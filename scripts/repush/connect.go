@@ -1,0 +1,176 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ons-repush/ons-repush/events"
+	"github.com/ons-repush/ons-repush/scripts/repush/internal/run"
+)
+
+// connected is a target that a run may begin with.
+type connected struct {
+	send  func(context.Context, []events.Event) []run.Answer
+	batch int    // events that send takes at once
+	most  int    // requests under way
+	end   func() // of what was started for it
+}
+
+// beginner starts what a run needs.
+type beginner func(j *run.Journal, w *watch) (connected, error)
+
+// most bounds the requests under way at a function (design, REPUSH_CONCURRENCY).
+const most = 150
+
+// connect finds what is wrong with the target, and the credentials, before anybody is
+// asked or anything is written down.
+func (o runOptions) connect(cmd *cobra.Command) (beginner, error) {
+	switch isLocal := o.to == toLocal; {
+	case o.to == "":
+		return nil, usage(errors.New("--to: is required: local, fc://FUNCTION, https://…, eventbridge://BUS or mns://QUEUE"))
+	case isLocal && (o.async || o.endpoint != ""):
+		return nil, usage(errors.New("--to local: --async and --endpoint do not go with it"))
+	case !isLocal && o.ons+o.ledger+o.bin != "":
+		return nil, usage(errors.New("--ons, --state and --bin: are of --to local alone"))
+	case isLocal:
+		return o.connectLocal(cmd)
+	}
+	send, err := o.open(cmd.Context())
+	if err != nil {
+		return nil, err
+	}
+	c := connected{batch: 1, most: most, end: func() {}}
+	switch kind, _, _ := strings.Cut(o.to, "://"); kind {
+	case "eventbridge", "mns":
+		c.batch = 100
+	case "fc2": // its calls take turns: what waited for one would seem to have no answer
+		c.most = 1
+	}
+	return func(_ *run.Journal, w *watch) (connected, error) {
+		c.send = func(ctx context.Context, batch []events.Event) []run.Answer {
+			began := time.Now()
+			answers := make([]run.Answer, len(batch))
+			for i, d := range send(ctx, batch) {
+				showLog(w, d)
+				answers[i] = answerOf(batch[i], d, began)
+			}
+			return answers
+		}
+		return c, nil
+	}, nil
+}
+
+// connectLocal is for the function on this machine. It serves plain HTTP on loopback
+// to who knows a token that only this process does; its result events come by its
+// standard output.
+func (o runOptions) connectLocal(cmd *cobra.Command) (beginner, error) {
+	l := localFlags{functionFlags: functionFlags{bin: o.bin, logs: o.logs}, region: o.region, ons: o.ons, state: o.ledger, timeout: o.timeout}
+	keys, err := l.complete(cmd.Context(), pushLedger)
+	if err != nil {
+		return nil, err
+	}
+	return func(j *run.Journal, w *watch) (c connected, err error) {
+		token := rand.Text()
+		env := append(l.environment(keys), "REPUSH_HTTP_TOKEN="+token)
+		if os.Getenv("REPUSH_ALLOW") == "" {
+			allow := append(allowOf(j.Requests()), leftAllowed(l.state)...)
+			slices.Sort(allow)
+			list := strings.Join(slices.Compact(allow), ",")
+			w.say("REPUSH_ALLOW is not set: this run may push %s and nothing else", list)
+			env = append(env, "REPUSH_ALLOW="+list)
+		}
+		built, err := prepare(cmd.Context(), repushFunction, l.bin, w.say)
+		if err != nil {
+			return c, err
+		}
+		first := &head{shown: io.Discard}
+		if o.logs {
+			first.shown = w
+		}
+		f, err := startHTTP(cmd.Context(), built.binary, env, &results{each: w.finish}, first)
+		if err != nil {
+			built.remove()
+			return c, startError(fmt.Errorf("%w: %q", err, first.String()))
+		}
+		c = connected{batch: 1, most: most, end: func() { f.stop(); built.remove() }}
+		ask, err := openHTTP(f.URL+"/", token, o.timeout)
+		if err != nil {
+			c.end()
+			return c, err
+		}
+		c.send = func(ctx context.Context, batch []events.Event) []run.Answer {
+			began := time.Now()
+			a := answerOf(batch[0], ask(ctx, batch)[0], began)
+			for wait := time.Millisecond; a.Status == run.Decided && wait < time.Second && !j.Decided(a.Result); wait *= 2 {
+				pause(ctx, wait) // its event says more than its answer, and comes another way
+			}
+			return []run.Answer{a}
+		}
+		return c, nil
+	}, nil
+}
+
+// head passes a log on and keeps its beginning: why a function did not start.
+type head struct {
+	shown io.Writer
+	mu    sync.Mutex
+	kept  []byte
+}
+
+func (h *head) Write(p []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.kept = append(h.kept, p[:min(len(p), 16<<10-len(h.kept))]...)
+	return h.shown.Write(p)
+}
+
+func (h *head) String() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return string(h.kept)
+}
+
+// allowOf is an allow-list of what is asked for.
+func allowOf(requests []events.Event) (all []string) {
+	for _, e := range requests {
+		if asked, err := events.DecodeRequested(e.Data); err == nil {
+			all = append(all, asked.InstanceID+"/"+asked.GroupID+"/"+asked.Topic)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// leftAllowed is the allow-list of earlier local runs with the same ledger. What they
+// left parked there is taken up by the function's own sweep, and would be rejected for
+// good by a shorter list. Runs are forgotten as the ledger forgets them (design:
+// REPUSH_MAX_AGE and a day).
+func leftAllowed(ledger string) (all []string) {
+	paths, _ := filepath.Glob(filepath.Join(defaultLedger("runs"), "*.jsonl")) // the pattern is well formed
+	for _, path := range paths {
+		h, err := run.ReadHeader(path)
+		if err == nil && h.Target["to"] == toLocal && h.Target["ledger"] == ledgerMark(ledger) && time.Since(h.StartedAt) < 96*time.Hour {
+			all = append(all, strings.Split(h.Target["allow"], ",")...)
+		}
+	}
+	return all
+}
+
+// ledgerMark tells ledgers apart and shows none: a setting may hold a password.
+func ledgerMark(state string) string {
+	sum := sha256.Sum256([]byte(state))
+	return hex.EncodeToString(sum[:8])
+}
