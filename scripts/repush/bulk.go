@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"

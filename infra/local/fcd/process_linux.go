@@ -8,9 +8,7 @@ import (
 	"time"
 )
 
-// endWithParent has the kernel kill the function when this process dies: an
-// orphan would serve on, or poll a dead runtime API without a pause. It follows
-// the thread that started it, which Go ends only under a locked goroutine. Its own group keeps Ctrl-C from it.
+// endWithParent has the kernel end an orphan; a group of its own keeps Ctrl-C from it.
 func endWithParent() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 }
