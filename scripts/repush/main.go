@@ -24,6 +24,7 @@ const (
 )
 
 func main() {
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // a write to a closed pipe fails, and does not kill
 	ctx, stop := signal.NotifyContext(context.Background(), interrupts()...)
 	status := execute(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()

@@ -143,7 +143,8 @@ func (o runOptions) shownTarget() string { return o.remember()["to"] }
 // run works the journal off, closes it, and says what came of it.
 func (o runOptions) run(cmd *cobra.Command, j *run.Journal, begin beginner) (err error) {
 	defer func() { err = errors.Join(err, j.Close()) }()
-	ctx := cmd.Context()
+	ctx, stop := context.WithCancelCause(cmd.Context())
+	defer stop(nil)
 	leave, done := secondInterrupt(ctx)
 	defer done()
 	before := j.Counts()
@@ -151,7 +152,7 @@ func (o runOptions) run(cmd *cobra.Command, j *run.Journal, begin beginner) (err
 		fmt.Fprintln(cmd.ErrOrStderr(), "nothing is left to do")
 		return o.conclude(cmd, j, nil)
 	}
-	w := newWatch(cmd, j, o.json)
+	w := newWatch(cmd, j, o.json, stop)
 	defer w.close()
 	to, err := begin(j, w)
 	if err != nil {
@@ -166,6 +167,9 @@ func (o runOptions) run(cmd *cobra.Command, j *run.Journal, begin beginner) (err
 		to.end()
 	}
 	w.close()
+	if cause := context.Cause(ctx); errors.Is(err, run.ErrInterrupted) && cmd.Context().Err() == nil {
+		err = cause
+	}
 	return o.conclude(cmd, j, err)
 }
 

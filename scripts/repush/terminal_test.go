@@ -167,3 +167,31 @@ func TestCtrlCLocal(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestClosedPipe: who reads the outcomes goes away; the run stops as by Ctrl-C, and can
+// be resumed.
+func TestClosedPipe(t *testing.T) {
+	api, ids := crowd(t, 60, onsd.Quota{Kind: "sliding", Limit: 20, Window: time.Second}, onsd.Client{})
+	url := deployed(t, api, "REPUSH_QPS=20", "REPUSH_STATE=file:"+filepath.Join(t.TempDir(), "ledger"))
+	cmd := selfCommand(injecting(csvOf(t, ids), "--to", url, "--go", "--yes", "--qps", "20", "--json")...)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said buffer
+	cmd.Stderr = &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = out.Read(make([]byte, 100))
+	_ = out.Close()
+	_ = cmd.Wait()
+	if cmd.ProcessState.ExitCode() != exitPartial || !strings.Contains(said.String(), "an outcome cannot be printed") || strings.Contains(said.String(), "in doubt") {
+		t.Fatalf("%s\n%s", cmd.ProcessState, said.String())
+	}
+	state := stateOf(t, said.String())
+	if status, stdout, stderr := repush(t.Context(), "", "resume", state); status != exitDone {
+		t.Errorf("status %d\n%s\n%s", status, stdout, stderr)
+	}
+	once(t, api, ids, state)
+}

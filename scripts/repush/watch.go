@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -36,11 +35,11 @@ type watch struct {
 	why      string // of the last answer that decided nothing
 	lastNews time.Time
 	stopping bool
-	failed   error
+	stop     func(error) // the run
 }
 
-func newWatch(cmd *cobra.Command, j *run.Journal, asJSON bool) *watch {
-	w := &watch{journal: j, began: time.Now(), lastNews: time.Now(), display: progress.New(cmd.ErrOrStderr(), progress.Detect(cmd.ErrOrStderr(), os.Getenv))}
+func newWatch(cmd *cobra.Command, j *run.Journal, asJSON bool, stop func(error)) *watch {
+	w := &watch{journal: j, stop: stop, began: time.Now(), lastNews: time.Now(), display: progress.New(cmd.ErrOrStderr(), progress.Detect(cmd.ErrOrStderr(), os.Getenv))}
 	w.Writer = w.display.Writer()
 	w.rate.Add(0, w.began)
 	if asJSON {
@@ -115,7 +114,9 @@ func (w *watch) news(e events.Event) {
 		w.rate.Add(1, time.Now())
 	}
 	if w.outcomes != nil {
-		w.failed = cmp.Or(w.failed, w.outcomes.Encode(e))
+		if err := w.outcomes.Encode(e); err != nil {
+			w.stop(fmt.Errorf("an outcome cannot be printed: %w", err))
+		}
 	}
 	w.mu.Unlock()
 	if !endedWell(c.Outcome) && c.Outcome != events.Cancelled && c.Request.Data != nil {

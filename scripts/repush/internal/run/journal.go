@@ -55,6 +55,7 @@ type Journal struct {
 
 	mu       sync.Mutex
 	file     *os.File
+	broken   error
 	requests []events.Event
 	states   []state
 	outcomes []events.Outcome // of what is decided
@@ -261,16 +262,17 @@ func (j *Journal) take(e events.Event) (tells bool, err error) {
 // Source is that of result events which a command made of a function's answer.
 const Source = "repush/"
 
-// append writes a line.
+// append writes a line. After one that could not be written none is: it would stand
+// behind half a line.
 func (j *Journal) append(v any) error {
 	line, err := json.Marshal(v)
-	if err == nil {
+	if err == nil && j.broken == nil {
 		_, err = j.file.Write(append(line, '\n'))
 	}
-	if err != nil {
-		return fmt.Errorf("the state file cannot be written: %w", err)
+	if err != nil && j.broken == nil {
+		j.broken = fmt.Errorf("the state file cannot be written: %w", err)
 	}
-	return nil
+	return j.broken
 }
 
 // set writes down how far a request came, unless it is decided.

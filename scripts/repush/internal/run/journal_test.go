@@ -2,6 +2,7 @@ package run
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -149,4 +150,37 @@ func FuzzState(f *testing.F) {
 			t.Fatal(diff)
 		}
 	})
+}
+
+// TestDiskFull: what could not be written stops the run, and what was written before is
+// resumed.
+func TestDiskFull(t *testing.T) {
+	t.Parallel()
+	j := journal(t, 30)
+	whole, err := os.ReadFile(j.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader, err := os.Open(j.Path) // a file that cannot be written to
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	kept := j.file
+	j.file = reader
+	asked := 0
+	r := Runner{Journal: j, Batch: 1, QPS: 10, Most: 150, Send: func(context.Context, []events.Event) []Answer {
+		asked++
+		return []Answer{{Status: GivenBack}}
+	}}
+	if err := r.Run(t.Context(), t.Context()); err == nil || !strings.Contains(err.Error(), "the state file cannot be written") || asked != 0 {
+		t.Errorf("%v, %d asked for", err, asked)
+	}
+	j.file = kept
+	if err := j.set(3, begun); err == nil {
+		t.Error("written behind half a line")
+	}
+	if after, err := os.ReadFile(j.Path); err != nil || !bytes.Equal(after, whole) {
+		t.Errorf("%v, the file has changed", err)
+	}
 }
