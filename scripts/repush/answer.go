@@ -20,8 +20,9 @@ func answerOf(e events.Event, d delivery, began time.Time) run.Answer {
 	case d.Status == answered && d.Outcome != "":
 		r := said.Results[0]
 		c := events.Completed{
-			Request: events.RequestRef{ID: e.ID, Source: e.Source}, Outcome: r.Outcome, Code: r.Code, Message: r.Message,
-			ReceivedAt: began.UTC(), DecidedAt: time.Now().UTC(),
+			Request: events.RequestRef{ID: e.ID, Source: e.Source}, Outcome: r.Outcome, Code: r.Code, Message: r.Message, Hint: r.Hint,
+			MaybeDuplicate: r.MaybeDuplicate,
+			ReceivedAt:     began.UTC(), DecidedAt: time.Now().UTC(),
 		}
 		if r.Code == redelivered { // the outcome was decided before
 			if i := strings.LastIndex(r.Message, " "); slices.Contains(events.Outcomes(), events.Outcome(r.Message[i+1:])) {

@@ -462,3 +462,24 @@ func TestLocalRunsShareALedger(t *testing.T) {
 		t.Errorf("state files: %v", left)
 	}
 }
+
+// TestMaybeTwiceIsSaid: what was pushed once more after a cut answer is named while the
+// run goes on, counted at its end, and in its state file.
+func TestMaybeTwiceIsSaid(t *testing.T) {
+	api, ids := crowd(t, 3, onsd.Quota{Kind: "none"}, onsd.Client{})
+	if err := api.AddFault(onsd.Fault{API: "OnsMessagePush", MsgID: ids[1], When: "after", Do: "cut"}); err != nil {
+		t.Fatal(err)
+	}
+	url := deployed(t, api, "REPUSH_ON_UNKNOWN=push")
+	status, stdout, stderr := repush(t.Context(), "", injecting(csvOf(t, ids), "--to", url, "--go")...)
+	if d := api.Deliveries(); status != exitDone || d.ByMessage[ids[1]] != 2 || d.Total != 4 {
+		t.Fatalf("status %d, %d deliveries\n%s\n%s", status, d.Total, stdout, stderr)
+	}
+	if !strings.Contains(stdout, "1 of these may have reached a consumer more than once") || !strings.Contains(stderr, "pushed, maybe twice  "+ids[1]) {
+		t.Errorf("%s\n%s", stdout, stderr)
+	}
+	raw, err := os.ReadFile(stateOf(t, stdout))
+	if err != nil || strings.Count(string(raw), `"maybeDuplicate":true`) != 1 {
+		t.Errorf("%v: the state file says otherwise", err)
+	}
+}

@@ -148,9 +148,12 @@ func printDeliveries(out io.Writer, all []delivery, asObject bool) error {
 	if asObject {
 		return indented(out).Encode(map[string]any{"deliveries": all})
 	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	w := tabwriter.NewWriter(printableLines(out), 0, 0, 2, ' ', 0)
 	for _, d := range all {
-		fmt.Fprintf(w, "%s\t%s\t%s\n", d.EventID, cmp.Or(string(d.Outcome), string(d.Status)), d.Message)
+		fmt.Fprintf(w, "%s\t%s\t%s\n", printable(d.EventID), cmp.Or(string(d.Outcome), string(d.Status)), d.Message)
+		if d.Hint != "" {
+			fmt.Fprintf(w, "\tnext\t%s\n", d.Hint)
+		}
 	}
 	return w.Flush()
 }

@@ -177,9 +177,10 @@ func verdict(response fcd.Response, completed []events.Completed) error {
 // fields are the report of functions/plan on one delivery.
 type returned struct {
 	Results []struct {
-		EventID, Code, Message string
-		Outcome                events.Outcome
-		Report                 json.RawMessage
+		EventID, Code, Message, Hint string
+		MaybeDuplicate               bool
+		Outcome                      events.Outcome
+		Report                       json.RawMessage
 	}
 	Deferred     int
 	ErrorMessage string

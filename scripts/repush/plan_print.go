@@ -28,7 +28,7 @@ func (r *planRun) print(out io.Writer, answer returned, isDone bool) error {
 	case missing != nil:
 		fmt.Fprintf(out, "the manifest went out before this run, or by another process: operation %s\n", answer.OperationID)
 	default:
-		fmt.Fprintln(out, strings.Join(manifestLines(p), "\n"))
+		fmt.Fprintln(printableLines(out), strings.Join(manifestLines(p), "\n"))
 	}
 	switch {
 	case r.json || missing == nil && p.OperationID == "":

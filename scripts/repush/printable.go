@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"strings"
 	"unicode"
 )
@@ -14,4 +15,21 @@ func printable(text string) string {
 		}
 		return c
 	}, text)
+}
+
+// printableLines is out for lines that have such texts in them.
+func printableLines(out io.Writer) io.Writer { return lineWriter{out} }
+
+type lineWriter struct{ io.Writer }
+
+// Write takes whole characters, as fmt and tabwriter write them.
+func (w lineWriter) Write(p []byte) (int, error) {
+	lines := strings.Split(string(p), "\n")
+	for i, line := range lines {
+		lines[i] = printable(line)
+	}
+	if _, err := io.WriteString(w.Writer, strings.Join(lines, "\n")); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }

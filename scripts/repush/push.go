@@ -148,6 +148,7 @@ func (o pushOptions) push(ctx context.Context, f *fcd.Function, collected *resul
 // printPushed shows every result: beside that of the request, the one of a push
 // that was interrupted before.
 func printPushed(out io.Writer, id string, response fcd.Response, completed []events.Completed) {
+	out = printableLines(out)
 	said := read(response.Payload)
 	open := events.Completed{
 		Outcome: "no result, the message may have been pushed", Request: events.RequestRef{ID: id},

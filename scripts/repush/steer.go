@@ -92,13 +92,28 @@ func (o targetOptions) steer(cmd *cobra.Command, action events.Action, args []st
 	switch {
 	case err != nil:
 		return err
+	case op.OperationID != "" && action != events.Status:
+		o.warnUnknown(cmd, function, op)
+	}
+	switch {
 	case o.json:
 		return indented(cmd.OutOrStdout()).Encode(report)
 	case action != events.Status:
-		fmt.Fprintln(cmd.OutOrStdout(), message)
+		fmt.Fprintln(cmd.OutOrStdout(), printable(message))
 		return nil
 	}
-	return printStatus(cmd.OutOrStdout(), report)
+	return printStatus(printableLines(cmd.OutOrStdout()), report)
+}
+
+// warnUnknown says that an order was taken for an operation nobody has heard of, which
+// may be a slip of the pen, or come before its first request.
+func (o targetOptions) warnUnknown(cmd *cobra.Command, function target, op events.Operation) {
+	op.Action, op.Reason = events.Status, ""
+	var s standing
+	report, _, err := function.ask(cmd.Context(), "steer", op)
+	if err == nil && json.Unmarshal(report, &s) == nil && s.Progress != nil && len(without(s.Progress.States)) == 0 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "no request of %s is known: the order holds for what comes, if the id is right\n", op.OperationID)
+	}
 }
 
 // openDirect is open for a function that has to answer itself.

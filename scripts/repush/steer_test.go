@@ -70,6 +70,12 @@ func TestSteering(t *testing.T) {
 			t.Fatalf("step %d, %v: %d deliveries, want %d", i, step.args, n, step.pushed)
 		}
 	}
+	if _, _, stderr := do("cancel", "op-99"); !strings.Contains(stderr, "no request of op-99 is known") {
+		t.Errorf("an operation nobody has heard of: %s", stderr)
+	}
+	if _, _, stderr := do("pause", "op-7"); strings.Contains(stderr, "is known") {
+		t.Errorf("one that is known: %s", stderr)
+	}
 	if status, stdout, _ := do("status", "op-7", "--json"); status != exitDone || !json.Valid([]byte(stdout)) || !strings.Contains(stdout, `"progress"`) {
 		t.Errorf("--json: status %d\n%s", status, stdout)
 	}

@@ -30,6 +30,7 @@ type delivery struct {
 	// Outcome is what the function decided, as far as it answered.
 	Outcome events.Outcome  `json:"outcome,omitempty"`
 	Message string          `json:"message,omitempty"`
+	Hint    string          `json:"hint,omitempty"`
 	Answer  json.RawMessage `json:"answer,omitempty"`
 
 	log string // the end of the function's
@@ -66,7 +67,10 @@ func inTurn(each time.Duration, secret sink.Credentials, send func(context.Conte
 		if err != nil {
 			d.Status, d.Message = explain(err)
 		}
-		d.EventID, d.Message = e.ID, hide(secret, d.Message)
+		d.EventID, d.Message, d.Hint, d.log = e.ID, hide(secret, d.Message), hide(secret, d.Hint), redact(secret, d.log)
+		if len(d.Answer) > 0 {
+			d.Answer = asJSON([]byte(redact(secret, string(d.Answer))))
+		}
 		return d
 	}
 	return func(ctx context.Context, batch []events.Event) []delivery {
@@ -130,7 +134,7 @@ func (d delivery) judge(e events.Event, answer []byte, functionError string) del
 	case len(said.Results) != 1 || said.Results[0].EventID != e.ID:
 		d.Message = ""
 	case said.Results[0].Outcome != "":
-		d.Outcome = said.Results[0].Outcome
+		d.Outcome, d.Hint = said.Results[0].Outcome, said.Results[0].Hint
 	case len(said.Results[0].Report) > 0: // of an operation, which has no outcome
 	case said.Deferred > 0:
 		d.Status = handedOver
@@ -183,15 +187,21 @@ func explain(err error) (status, string) {
 	return unanswered, err.Error()
 }
 
-// hide takes the credentials out of a text, whoever wrote it, and clips it.
+// hide takes the credentials out of a text, whoever wrote it, makes it one line that is
+// fit for a terminal, and clips it.
 func hide(secret sink.Credentials, text string) string {
+	text = printable(strings.Join(strings.Fields(redact(secret, text)), " "))
+	return strings.ToValidUTF8(text[:min(len(text), 500)], "")
+}
+
+// redact takes the credentials out of a text.
+func redact(secret sink.Credentials, text string) string {
 	for _, s := range []string{secret.AccessKeyID, secret.AccessKeySecret, secret.SecurityToken} {
 		if s != "" {
 			text = strings.ReplaceAll(text, s, "[redacted]")
 		}
 	}
-	text = strings.Join(strings.Fields(text), " ")
-	return strings.ToValidUTF8(text[:min(len(text), 500)], "")
+	return text
 }
 
 // endpoint splits an address into scheme and host; without a scheme https is

@@ -458,6 +458,30 @@ func TestInjectOverHTTP(t *testing.T) {
 	}
 }
 
+// TestWhatAnswersIsNotBelieved: credentials that come back are taken out of all that is
+// printed, and what would steer a terminal too.
+func TestWhatAnswersIsNotBelieved(t *testing.T) {
+	withKeys(t, "", "", "", "REPUSH_HTTP_TOKEN=sesame-sesame-sesame")
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"results":[{"eventId":"ticket-4711","outcome":"failed","code":"sesame-sesame-sesame","message":"\u001b]0;owned\u0007 \u202e sesame-sesame-sesame","hint":"\u001b[31msesame-sesame-sesame"}]}`)
+	}))
+	defer server.Close()
+	for _, args := range [][]string{{}, {"--json"}} {
+		status, stdout, stderr := deliver(t, sampleEvent, append(args, "--to", server.URL)...)
+		if status != exitPartial || strings.ContainsAny(stdout+stderr, "\x1b\x07") || len(args) == 0 && strings.Contains(stdout, "\u202e") || !strings.Contains(stdout, "[redacted]") {
+			t.Errorf("status %d\n%q\n%q", status, stdout, stderr)
+		}
+		noSecrets(t, stdout, stderr)
+	}
+	file := csvOf(t, []string{"C0000000000000000000000000000001"})
+	_, stdout, stderr := repush(t.Context(), "", injecting(file, "--to", server.URL, "--go")...)
+	raw, err := os.ReadFile(stateOf(t, stdout))
+	if err != nil {
+		t.Fatal(err)
+	}
+	noSecrets(t, stdout, stderr, string(raw))
+}
+
 // TestNobodyThere: every kind of target says that nothing was sent, without the
 // URL.
 func TestNobodyThere(t *testing.T) {

@@ -119,8 +119,12 @@ func (w *watch) news(e events.Event) {
 		}
 	}
 	w.mu.Unlock()
-	if !endedWell(c.Outcome) && c.Outcome != events.Cancelled && c.Request.Data != nil {
-		w.say("%s  %s  %s", c.Outcome, c.Request.Data.MsgID, strings.Trim(c.Code+": "+c.Message, ": "))
+	how := string(c.Outcome)
+	if c.MaybeDuplicate {
+		how += ", maybe twice"
+	}
+	if c.Request.Data != nil && c.Outcome != events.Cancelled && (c.MaybeDuplicate || !endedWell(c.Outcome)) {
+		w.say("%s  %s  %s", how, c.Request.Data.MsgID, printable(strings.Trim(c.Code+": "+c.Message, ": ")))
 	}
 }
 
@@ -151,6 +155,7 @@ func (o runOptions) conclude(cmd *cobra.Command, j *run.Journal, failed error) e
 		n    int
 		says string
 	}{
+		{c.MaybeTwice, "of these may have reached a consumer more than once"},
 		{c.HandedOver, "handed over to the queue: their result events tell the outcomes"},
 		{c.Parked, "wait in the function's ledger: it goes on with them by itself"},
 		{c.InDoubt, "in doubt: they may have been pushed"},

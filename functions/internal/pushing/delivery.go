@@ -42,6 +42,10 @@ type Result struct {
 	Outcome events.Outcome
 	Code    string
 	Message string
+	// Hint and MaybeDuplicate are those of the result event, as far as this is the
+	// delivery that decided.
+	Hint           string
+	MaybeDuplicate bool
 	// Deferred: not decided, and the platform shall deliver the event again.
 	Deferred bool
 	// Parked: not decided, and the ledger has it: the event is consumed and the

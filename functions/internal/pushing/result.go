@@ -145,7 +145,7 @@ func (w *work) refuseUnread(ctx context.Context, cause error) Result {
 
 // emitUnrecorded sends a result that the ledger does not keep.
 func (w *work) emitUnrecorded(ctx context.Context, e ending, idSuffix string) Result {
-	result := Result{Outcome: e.outcome, Code: e.code, Message: e.message}
+	result := Result{Outcome: e.outcome, Code: e.code, Message: e.message, Hint: e.hint}
 	if w.silent {
 		return result
 	}

@@ -251,7 +251,8 @@ func (w *work) repeats(c Claim) bool {
 
 // decide writes the outcome and its event, then sends the event.
 func (w *work) decide(ctx context.Context, c Claim, e ending) Result {
-	event, err := events.NewCompleted(w.completed(c, e))
+	done := w.completed(c, e)
+	event, err := events.NewCompleted(done)
 	if err != nil {
 		w.err = err
 		return w.deferred("Internal", "the result could not be encoded", 0)
@@ -259,7 +260,7 @@ func (w *work) decide(ctx context.Context, c Claim, e ending) Result {
 	err = w.record(ctx, func(ctx context.Context) error {
 		return w.ledger.Decide(ctx, c, Decision{Outcome: e.outcome, Event: event, At: w.Now()})
 	})
-	result := Result{Outcome: e.outcome, Code: e.code, Message: e.message}
+	result := Result{Outcome: e.outcome, Code: e.code, Message: e.message, Hint: e.hint, MaybeDuplicate: done.MaybeDuplicate}
 	switch {
 	case errors.Is(err, ErrForgotten): // nobody else will tell
 		if w.err = err; w.emitter.Send(ctx, event) != nil {

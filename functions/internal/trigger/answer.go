@@ -45,6 +45,9 @@ type result struct {
 	Code    string          `json:"code,omitempty"`
 	Message string          `json:"message,omitempty"`
 	Report  json.RawMessage `json:"report,omitempty"`
+	// What a person who asks directly must be told, when it is so.
+	Hint           string `json:"hint,omitempty"`
+	MaybeDuplicate bool   `json:"maybeDuplicate,omitempty"`
 }
 
 // Answer turns the results, in the order of the deliveries, into what the
@@ -123,7 +126,7 @@ func (b Batch) answer(results []pushing.Result, returned func(settled []pushing.
 // resultOf says in words when a report cannot be written: the event was obeyed,
 // and to fail would deliver it again.
 func resultOf(delivery pushing.Delivery, r pushing.Result) result {
-	element := result{delivery.Request.ID, delivery.Data.MsgID, r.Outcome, r.Code, r.Message, nil}
+	element := result{delivery.Request.ID, delivery.Data.MsgID, r.Outcome, r.Code, r.Message, nil, r.Hint, r.MaybeDuplicate}
 	if r.Report != nil {
 		var err error
 		if element.Report, err = json.Marshal(r.Report); err != nil {

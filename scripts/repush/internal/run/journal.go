@@ -59,11 +59,14 @@ type Journal struct {
 	requests []events.Event
 	states   []state
 	outcomes []events.Outcome // of what is decided
-	counts   map[state]int
-	results  map[events.Outcome]int
-	byID     map[string]int
-	byResult map[string]int  // by the id of the result event
-	ours     map[string]bool // results that stand in for the function's own
+	twice    []bool           // of these, maybeDuplicate
+	// maybeTwice, counts and results sum that up.
+	maybeTwice int
+	counts     map[state]int
+	results    map[events.Outcome]int
+	byID       map[string]int
+	byResult   map[string]int  // by the id of the result event
+	ours       map[string]bool // results that stand in for the function's own
 }
 
 // ErrLocked means that another process has the state file.
@@ -227,6 +230,7 @@ func (j *Journal) add(e events.Event) error {
 	}
 	j.byID[e.ID], j.byResult[events.ResultID(e.Source, e.ID, asked.DryRun)] = len(j.requests), len(j.requests)
 	j.requests, j.states, j.outcomes = append(j.requests, e), append(j.states, open), append(j.outcomes, "")
+	j.twice = append(j.twice, false)
 	j.counts[open]++
 	return nil
 }
@@ -254,7 +258,10 @@ func (j *Journal) take(e events.Event) (tells bool, err error) {
 		j.results[j.outcomes[at]]--
 	}
 	j.move(at, decided)
-	j.outcomes[at], j.ours[e.ID] = c.Outcome, ours
+	if c.MaybeDuplicate && !j.twice[at] {
+		j.maybeTwice++
+	}
+	j.outcomes[at], j.twice[at], j.ours[e.ID] = c.Outcome, c.MaybeDuplicate || j.twice[at], ours
 	j.results[c.Outcome]++
 	return true, nil
 }
@@ -321,6 +328,8 @@ type Counts struct {
 	// Open were not asked for, or given back; InDoubt were, and no answer came.
 	Open, InDoubt, Parked, HandedOver, Decided int
 	Outcomes                                   map[events.Outcome]int
+	// MaybeTwice counts those whose consumer may have been given them more than once.
+	MaybeTwice int
 }
 
 // Left is how many a run still has to do with: all but what is decided and what is a
@@ -333,7 +342,7 @@ func (j *Journal) Counts() Counts {
 	defer j.mu.Unlock()
 	c := Counts{
 		Open: j.counts[open], InDoubt: j.counts[begun], Parked: j.counts[parked], HandedOver: j.counts[handedOver], Decided: j.counts[decided],
-		Outcomes: maps.Clone(j.results),
+		Outcomes: maps.Clone(j.results), MaybeTwice: j.maybeTwice,
 	}
 	maps.DeleteFunc(c.Outcomes, func(_ events.Outcome, n int) bool { return n == 0 })
 	return c
