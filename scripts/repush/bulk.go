@@ -57,6 +57,14 @@ func quota() float64 {
 	return 10
 }
 
+// maxAge is how old a message may be, as far as the environment tells.
+func maxAge() time.Duration {
+	if age, err := time.ParseDuration(os.Getenv("REPUSH_MAX_AGE")); err == nil && age > 0 {
+		return age
+	}
+	return batch.MaxAge
+}
+
 // inject reads files, sums them up, and, with --go, asks for the pushes.
 func (o bulkOptions) inject(cmd *cobra.Command, names []string) error {
 	b, id, err := o.read(cmd, names)
@@ -66,7 +74,7 @@ func (o bulkOptions) inject(cmd *cobra.Command, names []string) error {
 	if len(b.Plans) > 0 {
 		return o.plans(cmd, b.Plans)
 	}
-	sum := b.Summary(batch.Quota{PerSecond: o.qps, MaxAge: batch.MaxAge, Now: time.Now()})
+	sum := b.Summary(batch.Quota{PerSecond: o.qps, MaxAge: maxAge(), Now: time.Now()})
 	if !o.goOn {
 		return o.printDry(cmd.OutOrStdout(), b, sum)
 	}
@@ -77,7 +85,7 @@ func (o bulkOptions) inject(cmd *cobra.Command, names []string) error {
 	if err != nil {
 		return err
 	}
-	path, err := o.statePath(id, b)
+	dir, err := o.unfinished(b)
 	if err != nil {
 		return err
 	}
@@ -86,7 +94,24 @@ func (o bulkOptions) inject(cmd *cobra.Command, names []string) error {
 			return err
 		}
 	}
-	reason, _ := cmd.Flags().GetString("reason")
+	j, err := o.create(dir, id, cmd.Flag("reason").Value.String(), b)
+	if err != nil {
+		return err
+	}
+	return o.run(cmd, j, begin)
+}
+
+// create makes the state file. Another process may have begun with the same messages
+// while somebody was asked.
+func (o bulkOptions) create(dir, id, reason string, b batch.Batch) (*run.Journal, error) {
+	release, err := run.Exclude(dir)
+	if err != nil {
+		return nil, fmt.Errorf("nothing was sent: %w", err)
+	}
+	defer release()
+	if _, err := o.unfinished(b); err != nil {
+		return nil, err
+	}
 	requests := make([]events.Event, len(b.Items))
 	for i, item := range b.Items {
 		requests[i] = item.Event
@@ -95,17 +120,29 @@ func (o bulkOptions) inject(cmd *cobra.Command, names []string) error {
 	if o.to == toLocal {
 		ledger, err := stateSetting(o.ledger, defaultLedger(pushLedger))
 		if err != nil {
-			return err
+			return nil, err
 		}
 		kept["ledger"], kept["allow"] = ledgerMark(ledger), strings.Join(allowOf(requests), ",")
 	}
-	j, err := run.Create(path, run.Header{
-		ID: id, Reason: reason, By: operator(), Target: kept, QPS: o.qps, StartedAt: time.Now().UTC().Truncate(time.Second),
-	}, requests)
-	if err != nil {
-		return fmt.Errorf("nothing was sent: the state file: %w", err)
+	known := filepath.Join(dir, id+"-"+fingerprint(b)+".jsonl") // where the next run looks
+	path := known
+	if o.state != "" {
+		if path, err = filepath.Abs(o.state); err != nil {
+			return nil, err
+		}
 	}
-	return o.run(cmd, j, begin)
+	j, err := run.Create(path, run.Header{
+		ID: id, Reason: reason, By: operator(), Operation: b.OperationID, Target: kept, QPS: o.qps, StartedAt: time.Now().UTC().Truncate(time.Second),
+	}, requests)
+	if err == nil && path != known {
+		if err = os.Symlink(path, known); err != nil {
+			err = errors.Join(err, j.Close(), os.Remove(path))
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("nothing was sent: the state file: %w", err)
+	}
+	return j, nil
 }
 
 // read reads everything by the flags; id is that of the run to come.
@@ -131,7 +168,8 @@ func (o bulkOptions) read(cmd *cobra.Command, names []string) (b batch.Batch, id
 		if name == "-" && slices.Index(names, name) < i {
 			return b, "", usage(errors.New("-: standard input can be read once"))
 		}
-		if inputs[i].Data, err = readFile(name, cmd.InOrStdin()); err != nil {
+		inputs[i].Data, err = await(cmd.Context(), func() ([]byte, error) { return readFile(name, cmd.InOrStdin()) })
+		if err != nil {
 			return b, "", err
 		}
 	}
@@ -169,27 +207,22 @@ func (o bulkOptions) plans(cmd *cobra.Command, plans []events.Event) error {
 	return o.send(cmd, plans)
 }
 
-// statePath is where the run's state goes. The same messages, asked for by a run that
-// is not finished, are an error.
-func (o bulkOptions) statePath(id string, b batch.Batch) (string, error) {
-	dir := defaultLedger("runs")
-	switch {
-	case o.state != "":
-		return filepath.Abs(o.state)
-	case dir == "":
-		return "", usage(errors.New("--run-file: is required without a home folder"))
+// unfinished looks for a run of the same messages that is not finished, which is an
+// error. dir is where runs are known.
+func (o bulkOptions) unfinished(b batch.Batch) (dir string, err error) {
+	if dir = defaultLedger("runs"); dir == "" {
+		return "", usage(errors.New("HOME: is not set, and runs are kept below it, or below XDG_STATE_HOME"))
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
 	}
-	mark := "-" + fingerprint(b) + ".jsonl"
-	before, _ := filepath.Glob(filepath.Join(dir, "*"+mark)) // the pattern is well formed
+	before, _ := filepath.Glob(filepath.Join(dir, "*-"+fingerprint(b)+".jsonl")) // the pattern is well formed
 	for _, path := range before {
 		j, err := run.Open(path)
 		switch {
 		case errors.Is(err, run.ErrLocked):
 			return "", fmt.Errorf("nothing was sent: the same messages are being asked for right now (%s)", path)
-		case err != nil: // not ours, or damaged: it does not know what was asked for
+		case err != nil: // not ours, damaged or gone: it does not know what was asked for
 			continue
 		}
 		left := j.Counts().Left()
@@ -201,7 +234,7 @@ func (o bulkOptions) statePath(id string, b batch.Batch) (string, error) {
 				j.Header.StartedAt.Local().Format(time.DateTime), left, path)
 		}
 	}
-	return filepath.Join(dir, id+mark), nil
+	return dir, nil
 }
 
 // fingerprint is the same for the same messages, in whatever order.

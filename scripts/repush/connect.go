@@ -27,6 +27,8 @@ type connected struct {
 	batch int    // events that send takes at once
 	most  int    // requests under way
 	end   func() // of what was started for it
+	// remove takes away what was built for it.
+	remove func()
 }
 
 // beginner starts what a run needs.
@@ -52,7 +54,7 @@ func (o runOptions) connect(cmd *cobra.Command) (beginner, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := connected{batch: 1, most: most, end: func() {}}
+	c := connected{batch: 1, most: most, end: func() {}, remove: func() {}}
 	switch kind, _, _ := strings.Cut(o.to, "://"); kind {
 	case "eventbridge", "mns":
 		c.batch = 100
@@ -84,7 +86,7 @@ func (o runOptions) connectLocal(cmd *cobra.Command) (beginner, error) {
 	}
 	return func(j *run.Journal, w *watch) (c connected, err error) {
 		token := rand.Text()
-		env := append(l.environment(keys), "REPUSH_HTTP_TOKEN="+token)
+		env := append(l.environment(keys), "REPUSH_HTTP_TOKEN="+token, fmt.Sprintf("REPUSH_QPS=%g", j.Header.QPS))
 		if os.Getenv("REPUSH_ALLOW") == "" {
 			allow := append(allowOf(j.Requests()), leftAllowed(l.state)...)
 			slices.Sort(allow)
@@ -96,19 +98,16 @@ func (o runOptions) connectLocal(cmd *cobra.Command) (beginner, error) {
 		if err != nil {
 			return c, err
 		}
-		first := &head{shown: io.Discard}
-		if o.logs {
-			first.shown = w
-		}
-		f, err := startHTTP(cmd.Context(), built.binary, env, &results{each: w.finish}, first)
+		f, err := o.startLocal(cmd.Context(), built.binary, env, w)
 		if err != nil {
 			built.remove()
-			return c, startError(fmt.Errorf("%w: %q", err, first.String()))
+			return c, err
 		}
-		c = connected{batch: 1, most: most, end: func() { f.stop(); built.remove() }}
+		c = connected{batch: 1, most: most, end: f.stop, remove: built.remove}
 		ask, err := openHTTP(f.URL+"/", token, o.timeout)
 		if err != nil {
 			c.end()
+			c.remove()
 			return c, err
 		}
 		c.send = func(ctx context.Context, batch []events.Event) []run.Answer {
@@ -121,6 +120,26 @@ func (o runOptions) connectLocal(cmd *cobra.Command) (beginner, error) {
 		}
 		return c, nil
 	}, nil
+}
+
+// startLocal starts the function. One that was left by a run before may still be
+// finishing what it had under way, and has the ledger until then.
+func (o runOptions) startLocal(ctx context.Context, binary string, env []string, w *watch) (*httpFunction, error) {
+	for began := time.Now(); ; {
+		first := &head{shown: io.Discard}
+		if o.logs {
+			first.shown = w
+		}
+		f, err := startHTTP(ctx, binary, env, &results{each: w.finish}, first)
+		if err == nil {
+			return f, nil
+		}
+		isInUse := strings.Contains(first.String(), "in use by another process")
+		if !isInUse || time.Since(began) > 30*time.Second || !pause(ctx, time.Second) {
+			return nil, startError(fmt.Errorf("%w: %q", err, first.String()))
+		}
+		w.say("another process has the ledger: waiting for it, 30 s at most")
+	}
 }
 
 // head passes a log on and keeps its beginning: why a function did not start.

@@ -33,10 +33,11 @@ func newDoctor() *cobra.Command {
 		Use:   "doctor --region R [--instance ID --topic NAME --group GID] [--to TARGET]",
 		Short: "Check credentials, endpoint, clock, permissions, consumers and a deployed function",
 		Long: `Check what a push needs: credentials, region, endpoint, certificate and clock; with
---instance, --topic and --group the permissions of infra/ram/operator.json and who
-is online; with --to the settings of a deployed function (fc://FUNCTION,
-fc2://SERVICE/FUNCTION, or https://… with REPUSH_HTTP_TOKEN). A line is ok, or not
-ok with what to do, or skipped with the reason. Nothing is asked twice.
+--instance, --topic and --group what infra/ram/operator.json allows your credentials,
+who is online and subscribes; with --to the settings of a deployed function
+(fc://FUNCTION, fc2://SERVICE/FUNCTION, or https://… with REPUSH_HTTP_TOKEN), and what
+halts it. A line is ok, or not ok with what to do, or skipped with the reason. Nothing
+is asked twice.
 
 Only a push shows whether mq:SUB is allowed. The one here is of a message id that
 cannot exist, to a client id that cannot exist: it delivers nothing, and costs one
@@ -86,7 +87,7 @@ type doctorCheck struct {
 // judge puts a line, in place of an earlier one that knew less; next is what to do
 // when it is not good.
 func (d *doctor) judge(name string, good bool, found, next string) {
-	c := doctorCheck{name, "not ok", hide(d.keys, found), next}
+	c := doctorCheck{name, "not ok", found, next}
 	if good {
 		c.Status, c.Next = "ok", ""
 	}
@@ -114,6 +115,9 @@ func (d *doctor) skip(why string, names ...string) {
 
 func (o doctorOptions) run(cmd *cobra.Command) (err error) {
 	if o.about != (events.Operation{}) {
+		if slices.Contains([]string{o.about.InstanceID, o.about.Topic, o.about.GroupID}, "") {
+			return usage(errors.New("--instance, --topic and --group: give all three, or none"))
+		}
 		o.about.Action, o.about.MsgID = events.Status, noMessageID
 		err = flagErrors(o.about.Validate(), map[string]string{"instanceId": "--instance", "topic": "--topic", "groupId": "--group"})
 	}
@@ -136,7 +140,12 @@ func (o doctorOptions) run(cmd *cobra.Command) (err error) {
 	return err
 }
 
+// print hides what is secret in all that others wrote.
 func (d *doctor) print(out io.Writer) error {
+	token := sink.Credentials{SecurityToken: os.Getenv("REPUSH_HTTP_TOKEN")}
+	for i, c := range d.checks {
+		d.checks[i].Found, d.checks[i].Next = hide(d.keys, redact(token, c.Found)), hide(d.keys, redact(token, c.Next))
+	}
 	if d.json {
 		return indented(out).Encode(map[string]any{"checks": d.checks})
 	}

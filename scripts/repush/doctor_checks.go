@@ -35,6 +35,8 @@ const (
 	noClientID = "0.0.0.0@0#repush-doctor"
 	// doctorNames is the line about what the flags name.
 	doctorNames = "instance, topic, group"
+	// whose permissions they are: the function has a role of its own.
+	whose = "your credentials: "
 )
 
 // doctorLookups are for no call of ours: every call takes one of them, and pages
@@ -87,7 +89,7 @@ func (d *doctor) network(ctx context.Context) {
 		d.judge("certificate", time.Until(ends) > 7*24*time.Hour, "trusted, until "+ends.Format(time.DateOnly), "tell whoever runs the endpoint, or the proxy before it, to renew it")
 	}
 	d.skip("plain http, on this machine", "certificate")
-	d.clock(response.Header.Get("Date"), asked.Add(took/2))
+	d.clock(response.Header.Get("Date"), asked, took)
 }
 
 // unreachable says why no answer came.
@@ -101,14 +103,14 @@ func (d *doctor) unreachable(host string, err error) {
 }
 
 // clock compares the header Date, which is cut to seconds, with this clock at the
-// time when the answer was made.
-func (d *doctor) clock(date string, now time.Time) {
+// time when the answer was made: halfway, as far as anybody knows.
+func (d *doctor) clock(date string, asked time.Time, took time.Duration) {
 	theirs, err := http.ParseTime(date)
 	if err != nil {
 		d.skip("the answer has no date", "clock")
 		return
 	}
-	skew := now.Sub(theirs.Add(time.Second / 2))
+	skew := asked.Add(took / 2).Sub(theirs.Add(time.Second / 2))
 	d.judge("clock", skew.Abs() < time.Minute, fmt.Sprintf("%+.0f s from the endpoint's, the API refuses more than %.0f", skew.Seconds(), maxSkew.Seconds()),
 		"let the network set this machine's clock (timedatectl set-ntp true)")
 	if skew.Abs() > maxSkew {
@@ -171,13 +173,14 @@ func (d *doctor) api(ctx context.Context) {
 	all.Wait()
 	if slices.ContainsFunc(answers, func(err error) bool { kind, _ := doctorVerdict(err); return kind == openapi.Absent }) {
 		d.judge(doctorNames, true, "known", "") // as long as settle knows no better
-		d.judge(doctorLookups[0], true, "allowed, or "+doctorLookups[1]+": each call takes one", "")
+		d.judge(doctorLookups[0], true, whose+"allowed, or "+doctorLookups[1]+": each call takes one", "")
 	}
 	for i, c := range calls {
 		d.settle(c.action, answers[i])
 	}
 	d.skip("--no-push", "mq:SUB")
 	d.consumers(answers)
+	d.subscription(client.Subscriptions(ctx, d.about.InstanceID, d.about.GroupID))
 }
 
 // doctorVerdict is what an answer is about; a call that went well found nothing.
@@ -198,9 +201,11 @@ func (d *doctor) settle(action string, err error) {
 	found := fmt.Sprint(err)
 	switch {
 	case kind == openapi.Absent && action == "mq:SUB":
-		d.judge(action, true, "allowed; the push reached nobody, and cost one call of the quota", "")
+		d.judge(action, true, whose+"allowed; the push reached nobody, and cost one call of the quota", "")
 	case kind == openapi.Absent:
-		d.judge(action, true, "allowed", "")
+		d.judge(action, true, whose+"allowed", "")
+	case kind == openapi.Denied:
+		d.judge(action, false, whose+found, next)
 	case kind == openapi.Credentials, kind == openapi.Clock:
 		d.fatal(string(kind), found, next)
 	case kind == openapi.Names && strings.Contains(found, "REGION"):
@@ -235,6 +240,22 @@ func (d *doctor) consumers(answers []error) {
 	}
 }
 
+// subscription says whether those who are online take the topic. No push needs the
+// permission to ask that, and infra/ram/operator.json does not give it.
+func (d *doctor) subscription(topics []string, untold error) {
+	switch found := d.about.GroupID + " subscribes to " + strings.Join(topics, ", "); {
+	case untold != nil:
+		d.skip("not known without mq:QueryGroupSubDetail, which no push needs: "+untold.Error(), "subscription")
+	case slices.ContainsFunc(d.checks, func(c doctorCheck) bool { return c.Name == doctorNames && c.Status == "not ok" }):
+		d.skip("needs "+doctorNames, "subscription")
+	case len(topics) == 0: // as when nobody is online
+		d.skip("the API names none", "subscription")
+	default:
+		d.judge("subscription", slices.Contains(topics, d.about.Topic), found,
+			"check --topic and --group, or let the consumers subscribe to "+d.about.Topic+": else they have nothing that could consume it")
+	}
+}
+
 // described is what functions/repush says of itself. Of its settings secrets and
 // URLs are "set"; what is not set is its default or "unset".
 type described struct {
@@ -262,6 +283,12 @@ func (d *doctor) function(ctx context.Context, send target) {
 	case said.Settings != nil:
 		d.judge("function", true, fmt.Sprintf("version %s, commit %s", said.Version, said.Commit), "")
 		d.settings(said)
+		if said.State.OK {
+			d.orders(ctx, send)
+		}
+		d.skip("needs function state", "function orders")
+		d.skip(fmt.Sprintf("what it allows only the function can try: repush inject --instance %s --topic %s --group %s --msg MSGID --reason TEXT --dry-run, with the same --to, shows whether it may look for consumers, and only a push whether it may push",
+			cmp.Or(d.about.InstanceID, "ID"), cmp.Or(d.about.Topic, "NAME"), cmp.Or(d.about.GroupID, "GID")), "function role")
 		return
 	case strings.Contains(answer.Message, "REPUSH_HTTP_TOKEN"):
 		next = "set REPUSH_HTTP_TOKEN to the token that the function has"
@@ -271,6 +298,30 @@ func (d *doctor) function(ctx context.Context, send target) {
 		next = "give functions/repush, which pushes and describes itself; functions/plan does neither"
 	}
 	d.judge("function", false, fmt.Sprintf("%s: %s", answer.Status, cmp.Or(answer.Message, "it did not describe itself")), next)
+}
+
+// orders says what halts the function, or its work for the group when that is named.
+func (d *doctor) orders(ctx context.Context, send target) {
+	op := d.about // the message is none, but its group is
+	op.Action, op.RequestedBy = events.Status, operator()
+	report, _, err := send.ask(ctx, "doctor", op)
+	var now standing
+	err = cmp.Or(err, json.Unmarshal(report, &now))
+	var codes []string
+	switch {
+	case err != nil || now.History == nil && now.Progress == nil:
+		d.judge("function orders", false, fmt.Sprintf("not told: %v", cmp.Or(err, errors.New("no such report"))), "ask for them by repush status, with the same --to")
+		return
+	case now.History != nil:
+		codes = now.History.Orders
+	default:
+		codes = now.Progress.Orders
+	}
+	next := "give the function's role what infra/ram/function.json has: it goes on by itself within ten minutes"
+	if slices.Contains(codes, "Stopped") {
+		next = "ask who stopped it, and why; repush start, with the same --to, then lets everything go on"
+	}
+	d.judge("function orders", len(codes) == 0, cmp.Or(strings.Join(codes, ", "), "none: nothing is stopped"), next)
 }
 
 // settings judges those that decide whether a push can work and is remembered.
@@ -290,8 +341,8 @@ func (d *doctor) settings(said described) {
 	switch {
 	case !state.OK:
 		d.judge("function state", false, state.Kind+" cannot be used: "+state.Error, "put that right: until then nothing is pushed (infra/README.md, Redis trouble)")
-	case state.Kind == "memory":
-		d.judge("function state", false, "memory: each instance of the function knows only its own pushes, and forgets them when it ends",
+	case state.Kind == "memory", state.Kind == "file" && strings.HasPrefix(d.to, "fc"):
+		d.judge("function state", false, state.Kind+": each instance of the function knows only its own pushes, and forgets them when it ends",
 			"set REPUSH_STATE to redis://… (infra/README.md, State in Redis), or keep it at one instance and look at the results for durable: false")
 	default:
 		d.judge("function state", true, state.Kind, "")

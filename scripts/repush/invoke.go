@@ -182,8 +182,8 @@ type returned struct {
 		Outcome                      events.Outcome
 		Report                       json.RawMessage
 	}
-	Deferred     int
-	ErrorMessage string
+	Deferred                int
+	ErrorMessage, ErrorType string
 
 	OperationID, Code, Message string
 	Manifest                   struct{ Incomplete string }

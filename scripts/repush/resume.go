@@ -117,12 +117,10 @@ func (o runOptions) remember() map[string]string {
 // recall is the reverse of remember; flags come first.
 func (o *runOptions) recall(kept map[string]string) error {
 	address, isCut := strings.CutSuffix(kept["to"], "?")
-	isCut = isCut && !strings.HasPrefix(kept["to"], "fc")
-	given, _, _ := strings.Cut(o.to, "?")
 	switch {
 	case isCut && o.to == "":
 		return usage(fmt.Errorf("--to: is required: the address %s had a part behind the ?, which the state file does not keep", address))
-	case o.to != "" && given != address:
+	case o.to != "" && o.shownTarget() != kept["to"]:
 		return usage(fmt.Errorf("--to: the run was begun with %s: another target has another ledger, and might push twice", kept["to"]))
 	}
 	o.to = cmp.Or(o.to, kept["to"])
@@ -153,7 +151,7 @@ func (o runOptions) run(cmd *cobra.Command, j *run.Journal, begin beginner) (err
 		return o.conclude(cmd, j, nil)
 	}
 	w := newWatch(cmd, j, o.json, stop)
-	defer w.close()
+	defer w.close(leave)
 	to, err := begin(j, w)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -162,13 +160,16 @@ func (o runOptions) run(cmd *cobra.Command, j *run.Journal, begin beginner) (err
 		return fmt.Errorf("nothing was sent: %w; go on with\n  repush resume %s", err, j.Path)
 	}
 	w.say("run %s, %d of %d left, state file %s", j.Header.ID, before.Left(), j.Header.Count, j.Path)
+	w.say("operation %s", cmp.Or(j.Header.Operation, "several: each message brings its own"))
 	err = run.Runner{Journal: j, Send: to.send, Batch: to.batch, QPS: j.Header.QPS, Most: to.most, Patience: o.wait, Seen: w.seen}.Run(ctx, leave)
 	if !errors.Is(err, run.ErrLeft) {
 		to.end()
 	}
-	w.close()
-	if cause := context.Cause(ctx); errors.Is(err, run.ErrInterrupted) && cmd.Context().Err() == nil {
-		err = cause
+	to.remove()
+	w.close(leave)
+	done() // the next signal kills
+	if cause := context.Cause(ctx); cause != nil && cmd.Context().Err() == nil {
+		err = cause // why it was stopped, by nobody
 	}
 	return o.conclude(cmd, j, err)
 }

@@ -42,9 +42,9 @@ type status string
 const (
 	handedOver status = "handed over" // for good; the result event tells what becomes of it
 	answered   status = "answered"    // the function ran
-	givenBack  status = "given back"  // the function ran and did not decide
+	givenBack  status = "given back"  // the function ran, did not decide, and says so
 	refused    status = "refused"     // not handed over
-	unanswered status = "unanswered"  // may have been handed over
+	unanswered status = "unanswered"  // may have been handed over, or have ended in the middle
 	notSent    status = "not sent"    // because an earlier one was refused or unanswered
 )
 
@@ -120,7 +120,10 @@ func (d delivery) judge(e events.Event, answer []byte, functionError string) del
 	d.Status, d.Answer, d.Message = answered, asJSON(answer), said.reason()
 	switch {
 	case functionError != "":
-		d.Status, d.Message = givenBack, functionError+": "+d.Message
+		d.Status, d.Message = unanswered, functionError+": "+d.Message // it may have pushed before
+		if said.ErrorType == "GivenBack" {
+			d.Status = givenBack
+		}
 	case e.Type == events.TypePlanRequested:
 		d.Message = strings.TrimRight(fmt.Sprintf("operation %s, %d requests; %s", cmp.Or(said.OperationID, "none"), said.Requests, d.Message), "; ")
 		switch {
@@ -263,6 +266,8 @@ func openHTTP(address, token string, each time.Duration) (target, error) {
 			return d, nil
 		case resp.StatusCode/100 != 2:
 			return delivery{}, &refusal{status: resp.StatusCode}
+		case resp.StatusCode == http.StatusOK && len(bytes.TrimSpace(answer)) > 0: // a page of somebody in between, for one
+			return delivery{}, errors.New("the answer 200 is not that of functions/repush, nor of who takes events (202, 204, or 200 without a body)")
 		}
 		return delivery{Status: handedOver}, nil
 	}), secure(u)

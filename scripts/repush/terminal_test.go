@@ -186,7 +186,7 @@ func TestClosedPipe(t *testing.T) {
 	_, _ = out.Read(make([]byte, 100))
 	_ = out.Close()
 	_ = cmd.Wait()
-	if cmd.ProcessState.ExitCode() != exitPartial || !strings.Contains(said.String(), "an outcome cannot be printed") || strings.Contains(said.String(), "in doubt") {
+	if cmd.ProcessState.ExitCode() != exitPartial || !strings.Contains(said.String(), "the outcomes cannot be printed") || strings.Contains(said.String(), "in doubt") {
 		t.Fatalf("%s\n%s", cmd.ProcessState, said.String())
 	}
 	state := stateOf(t, said.String())

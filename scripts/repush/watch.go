@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,26 +21,34 @@ import (
 	"github.com/ons-repush/ons-repush/scripts/repush/internal/run"
 )
 
-// watch shows a run while it goes on. Safe for concurrent use.
+// watch shows a run while it goes on. Outcomes and progress are written by a goroutine of
+// its own: who reads them may be slow, and the run is not. Safe for concurrent use.
 type watch struct {
 	io.Writer // lines that stay, above the progress
 	display   *progress.Display
 	journal   *run.Journal
 	outcomes  *json.Encoder // nil: they are not printed
 	began     time.Time
+	stop      func(error)   // the run
+	wake      chan struct{} // full when something is to be written
+	ended     chan struct{} // closed when all is written
 	closing   func()
+	broken    error // why outcomes could not be written; to be read after the end
 
 	mu       sync.Mutex
+	toWrite  []events.Event
 	rate     progress.Rate
 	inFlight int
 	why      string // of the last answer that decided nothing
 	lastNews time.Time
 	stopping bool
-	stop     func(error) // the run
 }
 
 func newWatch(cmd *cobra.Command, j *run.Journal, asJSON bool, stop func(error)) *watch {
-	w := &watch{journal: j, stop: stop, began: time.Now(), lastNews: time.Now(), display: progress.New(cmd.ErrOrStderr(), progress.Detect(cmd.ErrOrStderr(), os.Getenv))}
+	w := &watch{
+		journal: j, stop: stop, began: time.Now(), lastNews: time.Now(), wake: make(chan struct{}, 1), ended: make(chan struct{}),
+		display: progress.New(cmd.ErrOrStderr(), progress.Detect(cmd.ErrOrStderr(), os.Getenv)),
+	}
 	w.Writer = w.display.Writer()
 	w.rate.Add(0, w.began)
 	if asJSON {
@@ -47,29 +56,45 @@ func newWatch(cmd *cobra.Command, j *run.Journal, asJSON bool, stop func(error))
 		w.outcomes.SetEscapeHTML(false)
 	}
 	j.News = w.news
-	end, ended := make(chan struct{}), make(chan struct{})
-	w.closing = sync.OnceFunc(func() { close(end); <-ended; w.draw(); w.display.Close() })
-	go func() {
-		defer close(ended)
-		interrupted := cmd.Context().Done()
-		for {
-			select {
-			case <-end:
-				return
-			case <-interrupted:
-				interrupted = nil
-				w.mu.Lock()
-				w.stopping = true
-				w.mu.Unlock()
-			case <-time.After(250 * time.Millisecond):
-			}
-			w.draw()
-		}
-	}()
+	end := make(chan struct{})
+	w.closing = sync.OnceFunc(func() { close(end) })
+	go w.show(end, cmd.Context().Done())
 	return w
 }
 
-func (w *watch) close() { w.closing() }
+// show writes until end, and what is left then.
+func (w *watch) show(end, interrupted <-chan struct{}) {
+	defer close(w.ended)
+	defer w.display.Close()
+	for going := true; going; {
+		select {
+		case <-end:
+			going = false
+		case <-interrupted:
+			interrupted = nil
+			w.mu.Lock()
+			w.stopping = true
+			w.mu.Unlock()
+		case <-w.wake:
+		case <-time.After(250 * time.Millisecond):
+		}
+		w.write()
+		w.draw()
+	}
+}
+
+// close ends it when everything is written, or, after leave, a second later.
+func (w *watch) close(leave context.Context) {
+	w.closing()
+	select {
+	case <-w.ended:
+	case <-leave.Done():
+		select {
+		case <-w.ended:
+		case <-time.After(time.Second):
+		}
+	}
+}
 
 func (w *watch) say(format string, args ...any) { w.display.Say(format, args...) }
 
@@ -85,7 +110,14 @@ func (w *watch) seen(inFlight int, answers []run.Answer) {
 		}
 	}
 	w.mu.Unlock()
-	w.draw()
+	w.changed()
+}
+
+func (w *watch) changed() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
 }
 
 // note says what holds the run up, once nothing has been decided for a while.
@@ -108,23 +140,38 @@ func (w *watch) finish(e events.Event) {
 
 // news is told of every outcome, once.
 func (w *watch) news(e events.Event) {
-	c := decodeCompleted(e)
 	w.mu.Lock()
-	if c.Outcome.Closes() && c.Code != redelivered {
-		w.rate.Add(1, time.Now())
-	}
-	if w.outcomes != nil {
-		if err := w.outcomes.Encode(e); err != nil {
-			w.stop(fmt.Errorf("an outcome cannot be printed: %w", err))
-		}
-	}
+	w.toWrite = append(w.toWrite, e)
 	w.mu.Unlock()
-	how := string(c.Outcome)
-	if c.MaybeDuplicate {
-		how += ", maybe twice"
-	}
-	if c.Request.Data != nil && c.Outcome != events.Cancelled && (c.MaybeDuplicate || !endedWell(c.Outcome)) {
-		w.say("%s  %s  %s", how, c.Request.Data.MsgID, printable(strings.Trim(c.Code+": "+c.Message, ": ")))
+	w.changed()
+}
+
+// write prints the outcomes that have come since.
+func (w *watch) write() {
+	w.mu.Lock()
+	all := w.toWrite
+	w.toWrite = nil
+	w.mu.Unlock()
+	for _, e := range all {
+		if w.outcomes != nil && w.broken == nil {
+			if err := w.outcomes.Encode(e); err != nil {
+				w.broken = fmt.Errorf("the outcomes cannot be printed: %w", err)
+				w.stop(w.broken)
+			}
+		}
+		c := decodeCompleted(e)
+		if c.Outcome.Closes() && c.Code != redelivered {
+			w.mu.Lock()
+			w.rate.Add(1, time.Now())
+			w.mu.Unlock()
+		}
+		how := string(c.Outcome)
+		if c.MaybeDuplicate {
+			how += ", maybe twice"
+		}
+		if c.Request.Data != nil && c.Outcome != events.Cancelled && (c.MaybeDuplicate || !endedWell(c.Outcome)) {
+			w.say("%s  %s  %s", how, c.Request.Data.MsgID, printable(strings.Trim(c.Code+": "+c.Message, ": ")))
+		}
 	}
 }
 
@@ -151,13 +198,17 @@ func (o runOptions) conclude(cmd *cobra.Command, j *run.Journal, failed error) e
 	for _, outcome := range slices.Sorted(maps.Keys(c.Outcomes)) {
 		fmt.Fprintf(out, "%7d %s\n", c.Outcomes[outcome], outcome)
 	}
+	parkedWhere := "wait in the function's ledger: it goes on with them by itself"
+	if o.to == toLocal {
+		parkedWhere = "wait in the ledger: 'repush resume', or the next local run, goes on with them"
+	}
 	for _, part := range []struct {
 		n    int
 		says string
 	}{
 		{c.MaybeTwice, "of these may have reached a consumer more than once"},
 		{c.HandedOver, "handed over to the queue: their result events tell the outcomes"},
-		{c.Parked, "wait in the function's ledger: it goes on with them by itself"},
+		{c.Parked, parkedWhere},
 		{c.InDoubt, "in doubt: they may have been pushed"},
 		{c.Open, "not asked for, or given back: nobody has them"},
 	} {

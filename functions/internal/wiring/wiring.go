@@ -50,6 +50,7 @@ func Main(function string, build func(context.Context, Process) (Function, error
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // who reads the results may go first: writing fails, and does not kill
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	status := Run(ctx, Process{Function: function, Environ: os.Environ(), Getenv: os.Getenv, Stdout: os.Stdout}, os.Stderr, build)
 	stop()

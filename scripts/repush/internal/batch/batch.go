@@ -233,7 +233,7 @@ func (r *reading) event(in Input, rec record) {
 }
 
 func (r *reading) add(it Item) {
-	if r.first(it.Place, "message and generation", message(it.Request)) && r.first(it.Place, "source and id", it.Event.Source+"\x00"+it.Event.ID) {
+	if r.first(it.Place, "message and generation", message(it.Request)) && r.first(it.Place, "event id", it.Event.ID) {
 		r.Checked++
 		r.batch.Items = append(r.batch.Items, it)
 	}

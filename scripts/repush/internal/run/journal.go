@@ -21,6 +21,8 @@ type Header struct {
 	ID     string `json:"id"`
 	Reason string `json:"reason"`
 	By     string `json:"by,omitempty"`
+	// Operation is the one that all requests are of; empty: they are of several.
+	Operation string `json:"operationId,omitempty"`
 	// Target is where the requests go, and what else belongs to that, by the names
 	// of the command line's flags.
 	Target    map[string]string `json:"target"`

@@ -3,7 +3,9 @@
 package run
 
 import (
+	"errors"
 	"os"
+	"path/filepath"
 	"syscall"
 )
 
@@ -15,4 +17,17 @@ func lock(f *os.File) error {
 		return err
 	}
 	return nil
+}
+
+// Exclude keeps others from what this process is doing with a folder, until release.
+// It waits for them.
+func Exclude(dir string) (release func(), err error) {
+	f, err := os.OpenFile(filepath.Join(dir, ".lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() { _ = f.Close() }, nil
 }

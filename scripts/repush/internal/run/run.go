@@ -71,9 +71,15 @@ var (
 	ErrImpatient = errors.New("not decided yet")
 )
 
-// failuresAllowed is how many tries in a row may be refused, or stay without an
-// answer, before the run stops. A target that never took anything is not tried again.
-const failuresAllowed = 5
+// A target that refuses, or does not answer, is tried with one request at a time, after
+// a pause that doubles; after a minute without any success the run stops. One that never
+// took anything is tried three times, and not at all where it did not answer.
+const (
+	outageAllowed = time.Minute
+	firstTries    = 3
+	shortestPause = 500 * time.Millisecond
+	longestPause  = 10 * time.Second
+)
 
 // work is a run under way. One goroutine has it.
 type work struct {
@@ -84,11 +90,13 @@ type work struct {
 	flying  int
 	answers chan batchAnswer
 	// failures counts tries in a row that failed: of those under way at the same time,
-	// one. worked: the target has taken something before.
+	// one. Until held nothing is tried.
 	failures   int
 	lastFailed time.Time
-	worked     bool
+	held       time.Time
+	lastWorked time.Time // zero: never
 	lastNews   time.Time // when something was asked for the first time, or decided
+	decided    int
 	tries      map[int]int
 }
 
@@ -130,7 +138,11 @@ func (r Runner) Run(ctx, leave context.Context) error {
 		if err := w.start(ctx, leave); err != nil {
 			return w.land(leave, err)
 		}
-		if w.flying == 0 && len(w.queue) == 0 && len(w.later) == 0 {
+		c := r.Journal.Counts()
+		if c.Decided != w.decided { // by answers, or by events
+			w.decided, w.lastNews = c.Decided, time.Now()
+		}
+		if w.flying == 0 && len(w.queue) == 0 && c.Open+c.Parked == 0 {
 			return nil
 		}
 		if len(w.queue) == 0 && len(w.later) > 0 && time.Since(w.lastNews) > r.Patience {
@@ -151,21 +163,22 @@ func (r Runner) Run(ctx, leave context.Context) error {
 	}
 }
 
-// next is when something is to be asked again.
+// next is when something is to be asked again, or events may have told news.
 func (w *work) next() (<-chan time.Time, func()) {
-	if w.room() < 1 || len(w.later) == 0 { // an answer comes first
+	if w.room() < 1 || len(w.later)+len(w.queue) == 0 { // an answer comes first
 		return nil, func() {}
 	}
-	t := time.NewTimer(time.Until(w.later[0].when))
+	when := w.held
+	if len(w.queue) == 0 && w.later[0].when.After(when) {
+		when = w.later[0].when
+	}
+	t := time.NewTimer(min(time.Until(when), time.Second))
 	return t.C, func() { t.Stop() }
 }
 
 // start asks for as many as there is room for: what is due again first.
 func (w *work) start(ctx, leave context.Context) error {
-	for ctx.Err() == nil && leave.Err() == nil {
-		if room := w.room(); room < 1 {
-			return nil
-		}
+	for ctx.Err() == nil && leave.Err() == nil && !time.Now().Before(w.held) {
 		batch := w.pick(min(w.Batch, w.room()))
 		if len(batch) == 0 {
 			return nil
@@ -214,10 +227,7 @@ func (w *work) pick(n int) (batch []int) {
 			batch = append(batch, at)
 		}
 	}
-	if w.failures > 0 && len(w.later) > 0 {
-		return batch // until what was refused is due, nothing else is tried
-	}
-	more := min(n-len(batch), len(w.queue))
+	more := min(max(n-len(batch), 0), len(w.queue))
 	if more > 0 {
 		w.lastNews = now
 	}
@@ -228,16 +238,15 @@ func (w *work) pick(n int) (batch []int) {
 // take works the answers of a batch in. The error ends the run.
 func (w *work) take(got batchAnswer) error {
 	w.flying -= len(got.batch)
-	failed := error(nil)
+	failed, unanswered := error(nil), false
 	for i, at := range got.batch {
 		a := got.answers[i]
 		var err error
 		switch a.Status {
 		case Decided:
 			_, err = w.Journal.Finish(a.Result)
-			w.lastNews = time.Now()
-			if a.Pushed && w.tries[at] == 0 {
-				w.window.pushed(got.began, w.lastNews)
+			if a.Pushed && w.tries[at] == 0 { // else the time is not that of the push
+				w.window.pushed(got.began, time.Now())
 			}
 		case Parked:
 			err = w.Journal.set(at, parked)
@@ -247,12 +256,13 @@ func (w *work) take(got batchAnswer) error {
 		case GivenBack:
 			err = w.Journal.set(at, open)
 			w.again(at, 500*time.Millisecond)
-		case Refused:
+		case Refused: // the others first: it may be about this one alone
 			err = w.Journal.set(at, open)
-			w.again(at, 500*time.Millisecond)
+			w.queue = append(w.queue, at)
 			failed = fmt.Errorf("the target refuses: %s", a.Why)
 		default:
 			failed = fmt.Errorf("no answer: %s", a.Why)
+			unanswered = true
 		}
 		if err != nil {
 			return err
@@ -261,23 +271,29 @@ func (w *work) take(got batchAnswer) error {
 	if w.Seen != nil {
 		w.Seen(w.flying, got.answers)
 	}
+	now := time.Now()
 	if failed == nil {
-		w.failures, w.worked = 0, true
+		w.lastWorked = now
+	}
+	switch { // what began before the last failure tells nothing of after it
+	case got.began.Before(w.lastFailed):
+		return nil
+	case failed == nil:
+		w.failures, w.held = 0, time.Time{}
 		return nil
 	}
-	if got.began.Before(w.lastFailed) {
-		return nil
-	}
+	w.held = now.Add(min(shortestPause<<min(w.failures, 10), longestPause))
 	w.failures++
-	w.lastFailed = time.Now()
-	if !w.worked || w.failures >= failuresAllowed {
+	w.lastFailed = now
+	switch never := w.lastWorked.IsZero(); {
+	case never && (unanswered || w.failures >= firstTries), !never && now.Sub(w.lastWorked) > outageAllowed:
 		return failed
 	}
 	return nil
 }
 
-// again asks once more after a pause that doubles up to 15 s, or a tenth of that many
-// seconds as wait in line for it.
+// again asks once more after a pause that doubles up to 15 s, or after as long as the
+// quota needs for those who wait for the same.
 func (w *work) again(at int, pause time.Duration) {
 	if w.Journal.isDecided(at) { // by its event, while the answer was under way
 		return

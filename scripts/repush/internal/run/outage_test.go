@@ -1,0 +1,154 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ons-repush/ons-repush/events"
+)
+
+// TestOutage: a target that refuses for a while is asked with one request at a time,
+// and the run goes on; one that does not come back ends it.
+func TestOutage(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		from, until time.Duration
+		decided     int
+		ends        time.Duration
+		most        int // requests refused
+	}{
+		"three seconds": {5 * time.Second, 8 * time.Second, 300, 40 * time.Second, 21 + 4},
+		"forty":         {5 * time.Second, 45 * time.Second, 300, 80 * time.Second, 21 + 9},
+		"for good":      {5 * time.Second, time.Hour, 52, 80 * time.Second, 21 + 12},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			j := journal(t, 300)
+			synctest.Test(t, func(t *testing.T) {
+				began, refused := time.Now(), 0
+				f := &function{TB: t, ails: func(string, int) *Answer {
+					if since := time.Since(began); since > test.from && since < test.until {
+						refused++
+						return &Answer{Status: Refused, Why: "later"}
+					}
+					return nil
+				}}
+				err := runner(j, f).Run(t.Context(), t.Context())
+				c := j.Counts()
+				if took := time.Since(began); (err == nil) != (test.decided == 300) || c.Decided < test.decided || c.InDoubt != 0 || took > test.ends || refused > test.most {
+					t.Errorf("%v after %s: %+v, %d refused", err, took, c, refused)
+				}
+			})
+		})
+	}
+}
+
+// TestOneThatIsRefused holds nobody up, though it is the first.
+func TestOneThatIsRefused(t *testing.T) {
+	t.Parallel()
+	j := journal(t, 100)
+	synctest.Test(t, func(t *testing.T) {
+		f := &function{TB: t, ails: func(id string, _ int) *Answer {
+			if id == "r0" {
+				return &Answer{Status: Refused, Why: "never"}
+			}
+			return nil
+		}}
+		began := time.Now()
+		err := runner(j, f).Run(t.Context(), t.Context())
+		if c := j.Counts(); err == nil || c.Decided != 99 || c.Open != 1 || time.Since(began) > 100*time.Second {
+			t.Errorf("%v after %s: %+v", err, time.Since(began), c)
+		}
+	})
+}
+
+// TestNewsByEvents keeps the patience, and ends the run: what the function's own sweep
+// decides while every answer says parked.
+func TestNewsByEvents(t *testing.T) {
+	t.Parallel()
+	j := journal(t, 900)
+	synctest.Test(t, func(t *testing.T) {
+		requests := j.Requests()
+		go func() {
+			for _, e := range requests {
+				time.Sleep(time.Second)
+				if _, err := j.Finish(resultOf(t, e, events.Pushed, events.SourceRepush)); err != nil {
+					t.Error(err)
+				}
+			}
+		}()
+		f := &function{TB: t, ails: func(string, int) *Answer { return &Answer{Status: Parked, Why: "stopped"} }}
+		r := runner(j, f)
+		r.Patience = time.Minute
+		began := time.Now()
+		if err := r.Run(t.Context(), t.Context()); err != nil || time.Since(began) > 905*time.Second {
+			t.Errorf("%v after %s: %+v", err, time.Since(began), j.Counts())
+		}
+		if n := len(f.order); n > 900*15 { // ten a second at most
+			t.Errorf("%d were asked", n)
+		}
+	})
+}
+
+// TestOrderOfAResume: what may have been decided already comes first.
+func TestOrderOfAResume(t *testing.T) {
+	t.Parallel()
+	j := journal(t, 6)
+	for at, s := range map[int]state{1: parked, 3: begun, 4: begun, 5: handedOver} {
+		if err := errors.Join(j.set(at, begun), j.set(at, s)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := j.Finish(resultOf(t, j.Requests()[4], events.Failed, events.SourceRepush)); err != nil {
+		t.Fatal(err)
+	}
+	if got := j.unfinished(); !slices.Equal(got, []int{3, 1, 0, 2}) {
+		t.Errorf("order %v", got)
+	}
+}
+
+// TestLastAnswersAtAnInterrupt: when what was under way was the last, nothing was
+// interrupted.
+func TestLastAnswersAtAnInterrupt(t *testing.T) {
+	t.Parallel()
+	j := journal(t, 5)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithTimeout(t.Context(), time.Second)
+		defer stop()
+		if err := runner(j, &function{TB: t, listener: 3 * time.Second}).Run(ctx, t.Context()); err != nil || j.Counts().Decided != 5 {
+			t.Errorf("%v: %+v", err, j.Counts())
+		}
+	})
+}
+
+// TestWindow follows the listener: wide while it is slow, narrow again some time after.
+func TestWindow(t *testing.T) {
+	t.Parallel()
+	j := journal(t, 2000)
+	synctest.Test(t, func(t *testing.T) {
+		f := &function{TB: t, listener: 8 * time.Second}
+		var widest, last int
+		f.ails = func(id string, _ int) *Answer { // holds f.mu
+			switch n := len(f.order); {
+			case n < 400:
+				widest = max(widest, f.flying)
+			case n == 400:
+				f.listener = 0
+			case n > 1800:
+				last = max(last, f.flying)
+			}
+			return nil
+		}
+		began := time.Now()
+		if err := runner(j, f).Run(t.Context(), t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); widest < 90 || widest > 125 || last > 35 || took > 225*time.Second {
+			t.Errorf("%s, %d under way at a slow listener, %d at the end", took, widest, last)
+		}
+	})
+}
