@@ -27,7 +27,7 @@ func complete(root *cobra.Command) {
 				_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(choice.values, choice.directive)) // fails when there is one already
 			}
 		}
-		if cmd.Name() == "resume" {
+		if cmd.Name() == "resume" || cmd.Name() == "report" {
 			cmd.ValidArgsFunction = runs
 		}
 	}

@@ -463,7 +463,8 @@ func TestDoctorTarget(t *testing.T) {
 	api := withAPI(t)
 	for to, want := range map[string][2]string{
 		"http://127.0.0.1:1/":              {"no connection", "check --to"},
-		answering(t, 200, "", "hello"):     {"it did not describe itself", "check --to"},
+		answering(t, 200, "", "hello"):     {"is not that of functions/repush", "check --to"},
+		answering(t, 202, "", ""):          {"it did not describe itself", "check --to"},
 		answering(t, 503, "", "come back"): {"503", "check --to"},
 	} {
 		_, lines, bad, shown := examine(t, "--ons", api.URL, "--to", to)

@@ -502,7 +502,7 @@ func TestExamplesRun(t *testing.T) {
 					args[i] = instead[arg]
 				case strings.HasPrefix(arg, "events/"):
 					args[i] = "../../" + arg
-				case name == "resume" && (strings.HasPrefix(arg, "inject-") || arg == "./run.jsonl"):
+				case (name == "resume" || name == "report") && (strings.HasPrefix(arg, "inject-") || arg == "./run.jsonl"):
 					args[i] = states[0]
 				case arg == "ledger" || regexp.MustCompile(`^[a-z]+\.(json|jsonl|csv|html)$`).MatchString(arg):
 					args[i] = path

@@ -27,18 +27,22 @@ func newReport() *cobra.Command {
 		Short: "Show what became of requests, as a page, as Markdown or in short",
 		Long: `Show what became of requests. RESULTS are files, or - for standard input: result
 events as JSON Lines as the functions write them to standard output, with log lines
-in between; a JSON array of them; or the state file of a run, which also tells what
-has no result yet and what is in doubt. A result that is there twice counts once.
+in between; a JSON array of them; or the state file of a run, or its id, which also
+tells what has no result yet and what is in doubt. A result that is there twice counts
+once, and a function's own before what a run made of its answer.
 
 With -o one HTML page is written that needs nothing else: counts, pace against the
 quota, times, causes with what to do, every request, and what is left as downloads.
---md prints the same for a ticket. --leftovers writes what sent nothing and is not
-known to have been pushed, as CSV for inject; --unknowns what may have arrived, under
-its next generation: to inject that pushes again, on purpose.
+--md prints the same for a ticket. --leftovers writes what sent nothing, is not known
+to have been pushed and was not cancelled, as CSV for inject; --unknowns what may have
+arrived, under its next generation: to inject that pushes again, on purpose. What is in
+doubt is in neither: 'repush resume' settles that first.
 
-Exit status: 3 when something in RESULTS looks like a result and is none.`,
+Exit status: 0 done, 1 a file cannot be read or written, 2 wrong flags, 3 something in
+RESULTS looks like a result and is none, or nothing in them does.`,
 		Example: `  repush report results.jsonl -o report.html
-  repush report results.jsonl --md --leftovers leftovers.csv`,
+  repush report results.jsonl --md --leftovers leftovers.csv
+  repush report inject-20261122-031500-k3v9q2xd results.jsonl`,
 		RunE: o.run,
 	}
 	f := cmd.Flags()
@@ -47,8 +51,8 @@ Exit status: 3 when something in RESULTS looks like a result and is none.`,
 	f.BoolVar(&o.json, "json", false, "print the counts as one JSON object")
 	f.StringVar(&o.left, "leftovers", "", "`FILE` for what is left to push, as CSV")
 	f.StringVar(&o.again, "unknowns", "", "`FILE` for what may have arrived, as CSV, to push it again on purpose")
-	f.StringVar(&o.title, "title", "", "title of the report")
-	f.Float64Var(&o.qps, "qps", 10, "pushes a second that the quota allows")
+	f.StringVar(&o.title, "title", "", "title of the report; by default the reason of the run")
+	f.Float64Var(&o.qps, "qps", 0, "pushes a second that the quota allows; by default those of the run, or 10")
 	return cmd
 }
 
@@ -58,8 +62,17 @@ func (o *reportOptions) run(cmd *cobra.Command, names []string) error {
 		return usage(errors.New("name at least one file of results, or - for standard input"))
 	case o.markdown && o.json:
 		return usage(errors.New("--md and --json: only one of them can be printed"))
-	case !(o.qps >= 0.1 && o.qps <= 100_000): // nor NaN
+	case cmd.Flags().Changed("qps") && !(o.qps >= 0.1 && o.qps <= 100_000): // nor NaN
 		return usage(errors.New("--qps: must be from 0.1 to 100000"))
+	}
+	names = slices.Clone(names)
+	for i, name := range names {
+		if name != "-" {
+			var err error
+			if names[i], err = stateFile(name); err != nil {
+				return err
+			}
+		}
 	}
 	files := []string{o.out, o.left, o.again}
 	for i, file := range files {
@@ -96,7 +109,12 @@ func (o *reportOptions) run(cmd *cobra.Command, names []string) error {
 		write = func(io.Writer) error { return nil }
 	}
 	err := write(cmd.OutOrStdout())
-	if err == nil && results.Wrong > 0 {
+	switch {
+	case err != nil:
+	case results.Wrong == 0 && r.Asked == 0 && results.PassedOver > 0:
+		fmt.Fprintf(cmd.ErrOrStderr(), "no result was found in %d lines: name files of result events, or the state file of a run\n", results.PassedOver)
+		err = errPartial
+	case results.Wrong > 0:
 		fmt.Fprintf(cmd.ErrOrStderr(), "%d look like results and are none, such as %s\n", results.Wrong, results.Problems[0])
 		err = errPartial
 	}

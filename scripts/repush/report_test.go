@@ -47,8 +47,16 @@ func TestReport(t *testing.T) {
 		"page, counts and the rest": {in, []string{"-", "-o", "$/r.html", "--json", "--leftovers", "$/l.csv", "--unknowns", "$/u.csv"}, exitDone, `"asked": 3`, map[string]string{"r.html": ids[0], "l.csv": ids[1] + ",,,,,1,\n", "u.csv": ids[2] + ",,,,,2,\n"}},
 		"some are none":             {broken, []string{"-"}, exitPartial, "standard input: line 5: looks like", nil},
 		"some are none, to a page":  {broken, []string{"-", "-o", "$/report.html"}, exitPartial, "1 look like results and are none, such as standard input: line 5", map[string]string{"report.html": "standard input: line 5"}},
+		"another file":              {"msgId,topic\n1,2\n", []string{"-"}, exitPartial, "no result was found in 2 lines", nil},
+		"another file, for a page":  {"msgId,topic\n", []string{"-", "-o", "$/report.html"}, exitPartial, "no result was found in 1 lines", map[string]string{"report.html": "<!DOCTYPE html>"}},
+		"one result in a log":       {"a\nb\n" + resultLine(t, ids[0], events.Pushed), []string{"-"}, exitDone, "passed    2", nil},
+		"an empty file":             {"", []string{"-"}, exitDone, "asked     0", nil},
+		"the quota of a run":        {`{"run":{"reason":"ticket","qps":50}}` + "\n" + in, []string{"-", "--json"}, exitDone, `"qps": 50`, nil},
+		"another quota":             {`{"run":{"reason":"ticket","qps":50}}` + "\n" + in, []string{"-", "--json", "--qps", "7"}, exitDone, `"qps": 7`, nil},
+		"quota of zero":             {in, []string{"-", "--qps", "0"}, exitUsage, "--qps: must be", nil},
+		"help":                      {"", []string{"--help"}, exitDone, "Exit status: 0 done, 1 a file cannot", nil},
 		"no input":                  {"", []string{}, exitUsage, "name at least one file", nil},
-		"no such input":             {"", []string{"$/none"}, exitFailed, "no such file", nil},
+		"no such input":             {"", []string{"$/none"}, exitFailed, "no such state file, and no run of this id", nil},
 		"no such place":             {in, []string{"-", "-o", "$/none/report.html"}, exitFailed, "no such file", nil},
 		"onto its input":            {"", []string{"$/results.jsonl", "-o", "$/./results.jsonl"}, exitUsage, "is read, or written, as something else", nil},
 		"onto a link to its input":  {"", []string{"$/results.jsonl", "--leftovers", "$/link"}, exitUsage, "is read, or written, as something else", nil},
@@ -86,5 +94,29 @@ func TestReport(t *testing.T) {
 				t.Errorf("left behind: %v, %v", files, err)
 			}
 		})
+	}
+}
+
+// TestReportOfARun: a run can be named by its id, and is never written over.
+func TestReportOfARun(t *testing.T) {
+	withKeys(t, "", "", "")
+	dir := defaultLedger("runs")
+	state := filepath.Join(dir, "inject-20261122-031500-k3v9q2xd-0123456789ab.jsonl")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	before := `{"run":{"id":"inject-20261122-031500-k3v9q2xd","reason":"ticket 4711","qps":20}}` + "\n" + resultLine(t, strings.Repeat("A", 32), events.Pushed)
+	if err := os.WriteFile(state, []byte(before), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const id = "inject-20261122-031500-k3v9q2xd"
+	if status, stdout, stderr := repush(t.Context(), "", "report", id); status != exitDone || !strings.Contains(stdout, "ticket 4711\nasked     1\n") {
+		t.Errorf("status %d\n%s\n%s", status, stdout, stderr)
+	}
+	if status, _, stderr := repush(t.Context(), "", "report", id, "-o", state); status != exitUsage || !strings.Contains(stderr, "is read, or written") {
+		t.Errorf("status %d, %s", status, stderr)
+	}
+	if raw, err := os.ReadFile(state); err != nil || string(raw) != before {
+		t.Errorf("the state was changed: %v", err)
 	}
 }

@@ -29,8 +29,8 @@ func newWhy() *cobra.Command {
 		Long: `Say why a message is stuck, until when it exists, who is online, what was decided
 about it before, and what a push would do. Nothing is pushed and nothing changes.
 
-The ONS OpenAPI is asked four times, each operation once: for the message, its dead
-letter, its trace and the group's connections. With --to the function at TARGET is
+The ONS OpenAPI is asked once each for the message, its dead letter, its trace and the
+group's connections. With --to the function at TARGET is
 asked what its ledger knows: fc://FUNCTION, fc2://SERVICE/FUNCTION, or https://…
 with REPUSH_HTTP_TOKEN. Credentials as for push.
 
@@ -121,6 +121,7 @@ type why struct {
 
 	where   whyOptions
 	history standing
+	remedy  string // goes before a push that ended without one
 }
 
 // whyFailure is why something is not known, and what to do about it.

@@ -1,30 +1,32 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/ons-repush/ons-repush/scripts/repush/internal/openapi"
 )
 
 func whyTime(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05Z") }
 
-func whyAge(d time.Duration) string { return strings.TrimSuffix(d.Round(time.Minute).String(), "0s") }
+func whyAge(d time.Duration) string {
+	return cmp.Or(strings.TrimSuffix(d.Round(time.Minute).String(), "0s"), "0m")
+}
 
 // print shows it on one screen. What others have written cannot steer the terminal.
 func (w *why) print(out io.Writer) error {
 	var b strings.Builder
 	line := func(label, format string, args ...any) {
-		fmt.Fprintf(&b, "%-10s%s\n", label, strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "?"))
+		fmt.Fprintf(&b, "%-10s%s\n", label, printable(fmt.Sprintf(format, args...)))
 	}
 	lines := func(label, name, none string, all []string) {
 		f, failed := w.NotSeen[name]
 		switch {
 		case failed:
-			all = []string{"NOT SEEN: " + f.Error, f.Next}
+			all = []string{"NOT SEEN: " + f.Error}
 		case len(all) == 0:
 			all = []string{none}
 		}
@@ -51,16 +53,11 @@ func (w *why) print(out io.Writer) error {
 	lines("online", "online", "nobody of "+w.Asked.GroupID, clients)
 	if _, failed := w.NotSeen["ledger"]; failed || w.Ledger == nil {
 		lines("ours", "ledger", "not asked: name the function with --to", nil)
-	} else if err := printStatus(&b, w.Ledger); err != nil {
+	} else if err := printStatus(printableLines(&b), w.Ledger); err != nil {
 		return err
 	}
 	line("a push", "%s", w.APush)
-	_, err := io.WriteString(out, strings.Map(func(r rune) rune {
-		if r == '\n' || unicode.IsPrint(r) {
-			return r
-		}
-		return '?'
-	}, b.String()))
+	_, err := io.WriteString(out, b.String())
 	return err
 }
 
@@ -69,8 +66,11 @@ func whyStored(m openapi.Message, now time.Time) (lines []string) {
 	if m.MsgID == "" {
 		return nil
 	}
-	ends := m.StoredAt.Add(whyRetention)
-	lines = []string{fmt.Sprintf("stored %s, %s ago; the broker deletes it about %s, in %s", whyTime(m.StoredAt), whyAge(now.Sub(m.StoredAt)), whyTime(ends), whyAge(max(0, ends.Sub(now))))}
+	ends, deleted := m.StoredAt.Add(whyRetention), "at any time"
+	if left := ends.Sub(now); left > 0 {
+		deleted = fmt.Sprintf("about %s, in %s", whyTime(ends), whyAge(left))
+	}
+	lines = []string{fmt.Sprintf("stored %s, %s ago; the broker deletes it %s", whyTime(m.StoredAt), whyAge(now.Sub(m.StoredAt)), deleted)}
 	if m.StoredAt.IsZero() {
 		lines[0] = "exists; since when is not said"
 	}

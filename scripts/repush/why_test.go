@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -16,7 +17,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ons-repush/ons-repush/events"
 	"github.com/ons-repush/ons-repush/infra/local/onsd"
+	"github.com/ons-repush/ons-repush/scripts/repush/internal/openapi"
 )
 
 // Messages of the data below, by what has become of them.
@@ -111,7 +114,8 @@ func TestWhy(t *testing.T) {
 		aPush   string
 	}{
 		"a dead letter": {msgID: whyDead, verdict: "a dead letter after 16 retries",
-			screen: "repush push --instance MQ_INST_1_x --topic orders --group GID_billing --msg " + whyDead + " --region 'cn-hangzhou' --ons '" + api.URL + `' --reason "WHY"` +
+			screen: "next      repush why --instance 'MQ_INST_1_x' --topic 'orders' --group 'GID_billing' --msg '" + whyDead + "' --region 'cn-hangzhou' --ons '" + api.URL + `' --to TARGET` +
+				` | only if no function has pushed it: | repush push --instance 'MQ_INST_1_x' --topic 'orders' --group 'GID_billing' --msg '` + whyDead + "' --region 'cn-hangzhou' --ons '" + api.URL + `' --reason "WHY"` +
 				` | 26h0m ago; the broker deletes it about | in 46h0m | TAGS "paid" | KEYS "K1" | GID_billing  CONSUMED: the group's offset has passed it | 1 of GID_billing; client ids change | ` + whyClient + `  JAVA V4_3_6  192.0.2.17: | not asked: name the function with --to`,
 			aPush: "would be accepted for " + whyClient + "; whether it was pushed before is not known"},
 		"a dead letter, in lower case": {msgID: strings.ToLower(whyDead), verdict: "there is no such message"},
@@ -120,10 +124,10 @@ func TestWhy(t *testing.T) {
 		"not consumed yet": {msgID: whyPending, verdict: "not consumed yet: the queue still delivers it by itself", screen: "a push is one more delivery | no dead letter of GID_billing",
 			aPush: "would be accepted for " + whyClient + "; maybe a duplicate, because the queue still delivers it"},
 		"not consumed, nobody online": {msgID: whyPending, more: []string{"--group", "GID_down"}, verdict: "nobody of GID_down is online", screen: "what its queue still has needs no push"},
-		"consumed":                    {msgID: whyConsumed, verdict: "consumed already, or skipped", screen: "the consumer's own records | repush push"},
+		"consumed":                    {msgID: whyConsumed, verdict: "consumed already, skipped or being retried", screen: "the consumer's own records | repush push"},
 		"expired":                     {msgID: whyExpired, verdict: "the message does not exist any more, only its dead letter", screen: "message   does not exist | resend the dead letter in the console | in 2h0m", aPush: "would fail"},
 		"never existed":               {msgID: whyNever, verdict: "there is no such message in orders: it expired, as messages exist for three days, or it never was there", aPush: "would fail"},
-		"another topic":               {msgID: whyDead, more: []string{"--topic", "refunds"}, verdict: "this names a dead letter, which is a copy: the message to push is " + whyDead + " in orders", screen: "repush why --instance MQ_INST_1_x --topic orders"},
+		"another topic":               {msgID: whyDead, more: []string{"--topic", "refunds"}, verdict: "this names a dead letter, which is a copy: the message to push is " + whyDead + " in orders", screen: "repush why --instance 'MQ_INST_1_x' --topic 'orders'", aPush: "would be one more delivery of " + whyDead},
 		"a group of another topic":    {msgID: whyConsumed, more: []string{"--group", "GID_refunds"}, verdict: "GID_refunds does not subscribe to orders", screen: "check the group and its subscriptions"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -166,14 +170,19 @@ func TestWhyCopies(t *testing.T) {
 	}
 	for op, id := range ids {
 		screen, w := whyAnswers(t, exitDone, whyAsk(api.URL, id))
-		if !strings.HasPrefix(w.Verdict, map[string]string{"OnsDLQMessageGetById": "this names a dead letter, which is a copy", "OnsMessageGetByMsgId": "this names a place in the store"}[op]+": the message to push is "+whyDead+" in orders") || len(w.Next) != 2 ||
-			!strings.HasPrefix(w.Next[0], "repush why --instance MQ_INST_1_x --topic orders --group GID_billing --msg "+whyDead) || !strings.HasPrefix(w.Next[1], "repush push ") {
-			t.Errorf("the id by %s: %q, %q\n%s", op, w.Verdict, w.Next, screen)
+		if !strings.HasPrefix(w.Verdict, map[string]string{"OnsDLQMessageGetById": "this names a dead letter, which is a copy", "OnsMessageGetByMsgId": "this names a place in the store"}[op]+": the message to push is "+whyDead+" in orders") || len(w.Next) != 1 ||
+			!strings.HasPrefix(w.Next[0], "repush why --instance 'MQ_INST_1_x' --topic 'orders' --group 'GID_billing' --msg '"+whyDead+"'") || w.APush != "would be one more delivery of "+whyDead {
+			t.Errorf("the id by %s: %q, %q, %q\n%s", op, w.Verdict, w.Next, w.APush, screen)
 		}
-	}
-	_, w := whyAnswers(t, exitDone, whyAsk(whyRewrite(t, api, "OnsDLQMessageGetById", `"Name":"`, `"Name":"X_`), ids["OnsDLQMessageGetById"]))
-	if !strings.HasPrefix(w.Verdict, "a dead letter that does not say") {
-		t.Errorf("no origin: %q", w.Verdict)
+		for old, new := range map[string]string{`"Name":"`: `"Name":"X_`, `"Value":"` + whyDead: `"Value":"EVIL'; rm -rf / #`} {
+			if op == "OnsMessageGetByMsgId" && strings.HasPrefix(old, `"Name"`) {
+				continue // it is its own id then
+			}
+			_, w := whyAnswers(t, exitDone, whyAsk(whyRewrite(t, api, op, old, new), id))
+			if !strings.Contains(w.Verdict, "; the origin's id is missing, or is not one") || strings.Contains(strings.Join(w.Next, ""), "repush") || w.APush != "would be one more delivery of its origin" {
+				t.Errorf("%s, %s: %q, %q, %q", op, new, w.Verdict, w.Next, w.APush)
+			}
+		}
 	}
 }
 
@@ -227,8 +236,8 @@ func TestWhyTypes(t *testing.T) {
 		}
 	}
 	for op, old := range map[string]string{"OnsMessageGetByMsgId": "K1", "OnsConsumerGetConnection": "V4_3_6"} {
-		screen, _ := whyAnswers(t, exitDone, whyAsk(whyRewrite(t, api, op, old, `x\u001b[2Jx\nx`), whyConsumed))
-		if strings.Contains(screen, "\x1b") || strings.Contains(screen, "\nx") {
+		screen, _ := whyAnswers(t, exitDone, whyAsk(whyRewrite(t, api, op, old, `x\u001b[2Jx\u202e\nx`), whyConsumed))
+		if strings.ContainsAny(screen, "\x1b\u202e") || strings.Contains(screen, "\nx") {
 			t.Errorf("%s steers the terminal: %q", op, screen)
 		}
 	}
@@ -282,6 +291,9 @@ func TestWhyNotSeen(t *testing.T) {
 			screen, w := whyAnswers(t, test.status, whyAsk(api.URL, test.msgID, test.more...))
 			if !strings.HasPrefix(w.Verdict, test.verdict) || len(w.NotSeen) == 0 || len(w.Next) == 0 || !strings.Contains(screen, "NOT SEEN: ") {
 				t.Errorf("verdict %q, want %q\nnext %q\n%s", w.Verdict, test.verdict, w.Next, screen)
+			}
+			if n := strings.Count(screen, "allow mq:"); n != len(test.denied) {
+				t.Errorf("%d permissions asked for, want %d:\n%s", n, len(test.denied), screen)
 			}
 			for want := range strings.SplitSeq(test.screen, " | ") {
 				if !strings.Contains(screen, want) {
@@ -374,7 +386,7 @@ func TestWhyLedger(t *testing.T) {
 		{[]string{"stop"}, whyDead, "all pushing is stopped; a dead letter", "repush start", "would wait until that order is lifted", true},
 		{inject(whyDead, "op-1"), whyDead, "pushed by us at 20", "repush inject", "would answer duplicate, because generation 1 is closed; --again=2 pushes once more", true},
 		{nil, whyDead, "pushed by us at 20", "repush inject", "would answer duplicate, because generation 2 is closed", false},
-		{inject(whyCut, "op-1"), whyCut, "pushed by us at 20", "repush inject", "would answer duplicate", false},
+		{inject(whyCut, "op-1"), whyCut, "pushed by us at 20", "wait: a consumer may still be at it; look again after ", "would answer duplicate", false},
 		{append([]string{"pause"}, about(whySecond)...), whySecond, "the message is paused; a dead letter", "repush continue", "would wait", false},
 		{inject(whySecond, "op-2"), whySecond, "the message is paused; generation 1 was asked for at 20", "repush continue", "would wait", true},
 		{[]string{"pause", "op-3"}, whyThird, "a dead letter", "repush inject", "would be accepted", false},
@@ -409,6 +421,96 @@ func TestWhyLedger(t *testing.T) {
 	}
 	if n := api.Deliveries().ByMessage[whyDead]; n != 2 {
 		t.Errorf("%d deliveries by the commands that were named, want 2", n)
+	}
+}
+
+// TestWhySteps: what the advice depends on, one at a time. " | " parts texts of next
+// and of a push that must be there; not are those that must not.
+func TestWhySteps(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	past := func(outcome events.Outcome, ago time.Duration, generation int, more string) string {
+		return fmt.Sprintf(`{"eventId":"e-1","generation":%d,"outcome":%q,"decidedAt":%q%s}`, generation, outcome, at.Add(-ago).Format(time.RFC3339), more)
+	}
+	for name, test := range map[string]struct {
+		history string // of the ledger: empty for one that was not asked
+		track   string
+		unseen  []string
+		dead    bool
+		gone    bool
+		origin  string // whyDead when empty
+		says    string
+		not     string
+	}{
+		"a dead letter":                  {history: `{}`, dead: true, says: "repush inject | would be accepted for c@1", not: "TARGET | only if | maybe a duplicate | --again"},
+		"unknown, just now":              {history: `{"pushes":1,"requests":[` + past(events.Unknown, 2*time.Minute, 1, "") + `]}`, dead: true, says: "look again after 03:17Z | would answer duplicate, because generation 1 is closed", not: "repush | --again"},
+		"unknown, and then another":      {history: `{"pushes":2,"requests":[` + past(events.Unknown, 2*time.Minute, 1, "") + `,` + past(events.Pushed, time.Minute, 2, "") + `]}`, dead: true, says: "look again after 03:17Z", not: "repush | --again"},
+		"unknown, long ago":              {history: `{"pushes":1,"requests":[` + past(events.Unknown, 16*time.Minute, 1, "") + `]}`, dead: true, says: "own records | --again=2 pushes once more, if REPUSH_MAX_PUSHES allows", not: "wait:"},
+		"unknown, and a late answer":     {history: `{"pushes":1,"requests":[` + past(events.Unknown, 2*time.Minute, 1, `,"late":"pushed"`) + `]}`, dead: true, says: "own records | --reason \"WHY\" --again=2", not: "wait:"},
+		"pushed, and gone":               {history: `{"pushes":1,"requests":[` + past(events.Pushed, time.Hour, 1, "") + `]}`, gone: true, says: "generation 1 is closed", not: "repush | --again"},
+		"stopped":                        {history: `{"orders":["Stopped"]}`, dead: true, says: "ask who stopped it: start lets everything go on; then: | repush start"},
+		"stopped, and gone":              {history: `{"orders":["Stopped"]}`, gone: true, says: "would wait", not: "repush | ask who"},
+		"failed":                         {history: `{"requests":[` + past(events.Failed, time.Hour, 1, "") + `]}`, dead: true, says: "remove what ended it as failed (the result of request e-1 says what), then: | repush inject"},
+		"the message unseen":             {history: `{}`, track: "CONSUMED", unseen: []string{"message"}, says: "not known: the message was not seen", not: "repush | accepted"},
+		"the message unseen, but pushed": {history: `{"pushes":1,"requests":[` + past(events.Pushed, time.Hour, 1, "") + `]}`, track: "CONSUMED", unseen: []string{"message"}, says: "closed", not: "repush | --again"},
+		"message and trace unseen":       {history: `{}`, unseen: []string{"message", "trace"}, says: "not known: the message was not seen", not: "repush | accepted"},
+		"the trace unseen":               {history: `{}`, unseen: []string{"trace"}, says: "would be accepted for c@1; maybe a duplicate, because the queue may still deliver it", not: "repush"},
+		"the broker does not know":       {history: `{}`, track: "UNKNOWN", says: "own records | maybe a duplicate, because the queue may still deliver it"},
+		"a dead letter, trace unseen":    {history: `{}`, dead: true, unseen: []string{"trace"}, says: "repush inject", not: "maybe a duplicate"},
+		"another id, and stopped":        {history: `{"orders":["Stopped"],"requests":[` + past(events.Unknown, time.Minute, 1, "") + `]}`, origin: whyThird, says: "repush why | --msg '" + whyThird + "' | one more delivery of " + whyThird, not: "start | inject | wait"},
+		"the ledger was not asked":       {track: "CONSUMED", says: "repush why | --to TARGET | own records | only if no function has pushed it: | repush push", not: "repush inject"},
+	} {
+		w := why{At: at, NotSeen: make(map[string]whyFailure), Gone: test.gone, Online: []openapi.Connection{{ClientID: "c@1"}}, where: whyOptions{targetOptions: targetOptions{region: "r"}}}
+		w.Asked = events.Operation{InstanceID: "MQ_INST_1_x", Topic: "orders", GroupID: "GID_x", MsgID: whyDead}
+		copyOf := openapi.Message{MsgID: whyDead, StoredAt: at.Add(-time.Hour), Properties: map[string]string{"UNIQ_KEY": whyDead, "DLQ_ORIGIN_TOPIC": "orders"}}
+		for _, name := range test.unseen {
+			w.NotSeen[name] = whyFailure{Error: "denied", Next: "allow it"}
+		}
+		if test.origin != "" {
+			copyOf.Properties["UNIQ_KEY"] = test.origin
+		}
+		if !test.gone && w.seen("message") {
+			w.Message = copyOf
+		}
+		if test.dead {
+			w.DeadLetter = copyOf
+		}
+		if test.track != "" {
+			w.Trace = []openapi.Track{{Group: "GID_x", Type: test.track}}
+		}
+		if test.history != "" {
+			w.where.to, w.Ledger = "fc://repush", json.RawMessage(`{"history":`+test.history+`}`)
+			if err := json.Unmarshal(w.Ledger, &w.history); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.judge()
+		text := strings.Join(append(w.Next, w.APush), "\n")
+		for want := range strings.SplitSeq(test.says, " | ") {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s: %q is missing in %q, %q", name, want, w.Next, w.APush)
+			}
+		}
+		for no := range strings.SplitSeq(test.not, " | ") {
+			if no != "" && strings.Contains(text, no) {
+				t.Errorf("%s: %q is in %q, %q", name, no, w.Next, w.APush)
+			}
+		}
+	}
+}
+
+// TestWhyTexts: a command is quoted for a shell, and no time is left out.
+func TestWhyTexts(t *testing.T) {
+	t.Parallel()
+	w := why{Asked: events.Operation{InstanceID: "i", GroupID: "g;"}, where: whyOptions{targetOptions: targetOptions{region: "r r"}}}
+	if line, want := w.command("push", "$t", "m'; rm"), `repush push --instance 'i' --topic '$t' --group 'g;' --msg 'm'\''; rm' --region 'r r'`; line != want {
+		t.Errorf("%s, want %s", line, want)
+	}
+	now := time.Now()
+	for ago, says := range map[time.Duration]string{time.Second: ", 0m ago; the broker deletes it about ", 71*time.Hour + 59*time.Minute: ", in 1m", whyRetention: "the broker deletes it at any time"} {
+		if text := whyStored(openapi.Message{MsgID: "x", StoredAt: now.Add(-ago)}, now)[0]; !strings.Contains(text, says) || strings.HasSuffix(text, " ") {
+			t.Errorf("%s ago: %q, want %q", ago, text, says)
+		}
 	}
 }
 

@@ -81,7 +81,7 @@ func (c *Client) call(ctx context.Context, permission string, request requests.A
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	keys := c.keys()
-	x := &exchange{ctx: ctx, transport: c.transport, failed: &Error{Op: request.GetActionName(), Permission: permission, Message: "the SDK made no request"}}
+	x := &exchange{ctx: ctx, transport: c.transport, secrets: secrets(keys.AccessKeyID, keys.AccessKeySecret, keys.SecurityToken), failed: &Error{Op: request.GetActionName(), Permission: permission, Message: "the SDK made no request"}}
 	config := sdk.NewConfig().WithAutoRetry(false)
 	config.Transport = x
 	var signer auth.Credential = credentials.NewAccessKeyCredential(keys.AccessKeyID, keys.AccessKeySecret)
@@ -98,7 +98,7 @@ func (c *Client) call(ctx context.Context, permission string, request requests.A
 	case x.failed.Message == "":
 		x.failed.Message = "the answer has not the shape that is documented"
 	}
-	x.failed.redact(keys)
+	x.failed.redact(x.secrets)
 	return x.failed
 }
 
@@ -107,7 +107,8 @@ func (c *Client) call(ctx context.Context, permission string, request requests.A
 type exchange struct {
 	ctx       context.Context
 	transport *http.Transport
-	failed    *Error // why there is no success; without a message: there is one
+	secrets   []string // that no answer may show
+	failed    *Error   // why there is no success; without a message: there is one
 }
 
 func (x *exchange) do(region string, config *sdk.Config, signer auth.Credential, request requests.AcsRequest, response responses.AcsResponse) (err error) {
@@ -134,6 +135,7 @@ const maxAnswer = 1 << 20
 
 // RoundTrip implements [http.RoundTripper].
 func (x *exchange) RoundTrip(r *http.Request) (*http.Response, error) {
+	x.secrets = append(x.secrets, secrets(r.URL.Query().Get("Signature"))...)
 	response, err := x.transport.RoundTrip(r.WithContext(x.ctx))
 	var body []byte
 	if err == nil {
@@ -148,6 +150,6 @@ func (x *exchange) RoundTrip(r *http.Request) (*http.Response, error) {
 	if x.failed.judge(response.StatusCode, body); x.failed.Message != "" {
 		return nil, x.failed
 	}
-	response.Body = io.NopCloser(bytes.NewReader(body))
+	response.Body = io.NopCloser(bytes.NewReader(redacted(body, x.secrets)))
 	return response, nil
 }

@@ -3,6 +3,7 @@ package openapi
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -202,6 +204,7 @@ func TestOddAnswers(t *testing.T) {
 		"numbers for texts":  {raw: strings.Replace(ok(`{"RequestId":7,"Code":8,"Message":9}`), "200 OK", "500 E", 1), status: 500, code: "8", kind: Other, says: "9"},
 		"the keys in a text": {raw: strings.Replace(ok(`{"RequestId":"LTAItestKeyId","Code":"X","Message":"of LTAItestKeyId\u001b[2J, testS3cret"}`), "200 OK", "400 E", 1), status: 400, code: "X", kind: Other, says: "of [redacted] [2J, [redacted]"},
 		"what was signed":    {raw: strings.Replace(ok(`{"RequestId":"r","Code":"SignatureDoesNotMatch","Message":"server string to sign is:POST&%2F&AccessKeyId%3DLTAItestKeyId"}`), "200 OK", "400 E", 1), status: 400, code: "SignatureDoesNotMatch", kind: Credentials},
+		"a name that quotes": {raw: strings.Replace(ok(`{"RequestId":"a?Signature=x","Code":"Signature=aGVsbG8gd29ybGQ=","Message":"m"}`), "200 OK", "400 E", 1), status: 400, code: "(a text that may quote what was signed)", kind: Other},
 		"denied":             {raw: strings.Replace(ok(`{"RequestId":"r","Code":"Forbidden.RAM","Message":"m","AccessDeniedDetail":{"AuthAction":"mq:Other"}}`), "200 OK", "403 F", 1), status: 403, code: "Forbidden.RAM", kind: Denied},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -242,6 +245,41 @@ func TestOddAnswers(t *testing.T) {
 			noSecret(t, err.Error()+next+fmt.Sprintf("%+v", failed))
 		})
 	}
+}
+
+// TestEchoes: what an endpoint repeats of a call's secrets is shown nowhere.
+func TestEchoes(t *testing.T) {
+	t.Parallel()
+	signature, secret := "", "S3&<cret"
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		signature = q.Get("Signature")
+		said, _ := json.Marshal(signature + " " + q.Get("AccessKeyId") + " " + url.QueryEscape(q.Get("SecurityToken")) + " " + secret)
+		text := strings.ReplaceAll(string(said), "t", `\u0074`)
+		if q.Get("Action") == "OnsMessageTrace" {
+			w.WriteHeader(http.StatusBadRequest)
+			_, _ = fmt.Fprintf(w, `{"RequestId":%s,"Code":%s,"Message":%s,"AccessDeniedDetail":{"AuthAction":%s}}`, text, text, text, text)
+			return
+		}
+		_, _ = fmt.Fprintf(w, `{"RequestId":"r","Data":{"MsgId":"m","ReconsumeTimes":9007199254740993,"StoreHost":%s,"PropertyList":{"MessageProperty":[{"Name":"KEYS","Value":%s}]}}}`, text, text)
+	}))
+	t.Cleanup(s.Close)
+	c := client(t, Options{Region: "cn-test", Endpoint: s.URL, Credentials: sink.Credentials{AccessKeyID: keys.AccessKeyID, AccessKeySecret: secret, SecurityToken: keys.SecurityToken}})
+	m, err := c.Message(t.Context(), instanceID, "orders", stuck)
+	if hidden := "[redacted] [redacted] [redacted] [redacted]"; err != nil || m.StoreHost != hidden || m.Properties["KEYS"] != hidden || m.ReconsumeTimes != 9007199254740993 {
+		t.Errorf("%+v, %v", m, err)
+	}
+	_, err = c.Trace(t.Context(), instanceID, "orders", stuck)
+	var failed *Error
+	if !errors.As(err, &failed) || len(signature) != 28 {
+		t.Fatal(err, signature)
+	}
+	_, next := failed.Explain()
+	text := fmt.Sprintf("%v %+v %s", err, failed, next)
+	if strings.Contains(text, signature) || strings.Contains(text, "cret") || strings.Contains(text, url.QueryEscape(signature)) {
+		t.Errorf("the signature is shown in: %s", text)
+	}
+	noSecret(t, text)
 }
 
 func ok(body string) string {

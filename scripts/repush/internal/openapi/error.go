@@ -1,15 +1,15 @@
 package openapi
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"unicode"
-
-	"github.com/ons-repush/ons-repush/events/sink"
 )
 
 // Codes that answer a question rather than refuse it (source: help page 44425).
@@ -125,21 +125,40 @@ func (e *Error) judge(status int, body []byte) {
 	}
 }
 
-// redact takes out what must not be shown. A text that speaks of signatures
-// quotes what was signed.
-func (e *Error) redact(keys sink.Credentials) {
-	for _, word := range []string{"Signature", "AccessKeyId", "SecurityToken", "signature", "string to sign", "://"} {
-		if strings.Contains(e.Message, word) {
-			e.Message = "(a text that may quote what was signed)"
+// redact takes out what must not be shown. A message that speaks of signatures, and
+// a name with a sign of URLs or base64 in it, quotes what was signed.
+func (e *Error) redact(secrets []string) {
+	words, signs := []string{"Signature", "AccessKeyId", "SecurityToken", "signature", "string to sign", "://"}, strings.Split("=%&/?+", "")
+	for text, quotes := range map[*string][]string{&e.Message: words, &e.Code: signs, &e.RequestID: signs, &e.Permission: signs} {
+		if slices.ContainsFunc(quotes, func(q string) bool { return strings.Contains(*text, q) }) {
+			*text = "(a text that may quote what was signed)"
 		}
-	}
-	for _, text := range []*string{&e.Code, &e.Message, &e.RequestID, &e.Permission} {
-		for _, secret := range []string{keys.AccessKeyID, keys.AccessKeySecret, keys.SecurityToken} {
-			if secret != "" {
-				*text = strings.ReplaceAll(*text, secret, "[redacted]")
-			}
-		}
+		*text = strings.NewReplacer(secrets...).Replace(*text)
 		*text = strings.Join(strings.FieldsFunc(*text, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }), " ")
 		*text = strings.ToValidUTF8((*text)[:min(len(*text), 300)], "")
 	}
+}
+
+// secrets pairs each text, as it is and as it stands in a URL, with what is shown
+// instead.
+func secrets(texts ...string) (pairs []string) {
+	for _, text := range texts {
+		if text != "" {
+			pairs = append(pairs, text, "[redacted]", url.QueryEscape(text), "[redacted]")
+		}
+	}
+	return pairs
+}
+
+// redacted is a success without secrets, however its JSON escapes them.
+func redacted(body []byte, secrets []string) []byte {
+	var answer any
+	from := json.NewDecoder(bytes.NewReader(body))
+	from.UseNumber()
+	_ = from.Decode(&answer) // judge has read it
+	var plain bytes.Buffer
+	to := json.NewEncoder(&plain)
+	to.SetEscapeHTML(false)
+	_ = to.Encode(answer)
+	return []byte(strings.NewReplacer(secrets...).Replace(plain.String()))
 }

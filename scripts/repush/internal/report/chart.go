@@ -56,6 +56,10 @@ func (c *chart) draw(heights []float64, level float64, text func(i int) string) 
 // rateChart is of pushes over time against the quota.
 func (r Report) rateChart() chart {
 	c := chart{Title: "Pushes per second", Unit: "per second", Says: "Nothing was pushed."}
+	what := "pushes"
+	if r.ByAnswers {
+		c.Title, what = "Answers per second", "answers to pushes, whose own times are not told"
+	}
 	if len(r.pushes) == 0 {
 		return c
 	}
@@ -74,12 +78,17 @@ func (r Report) rateChart() chart {
 	for _, began := range r.pushes {
 		rates[began.Sub(first)/width] += 1 / width.Seconds()
 	}
-	c.Says = fmt.Sprintf("%s pushes; on average %s, at most %d in one second, against a quota of %s. Each bar is %s.",
-		number(len(r.pushes)), perSecond(r.PerSecond), r.Peak, perSecond(r.QPS), width)
+	if r.IdleMs > 0 {
+		what += ", " + milliseconds(r.IdleMs) + " of pauses left out"
+	}
+	c.Says = fmt.Sprintf("%s %s; on average %s, at most %d in one second, against a quota of %s. Each bar is %s.",
+		number(len(r.pushes)), what, perSecond(r.PerSecond), r.Peak, perSecond(r.QPS), width)
 	top := c.draw(rates, r.QPS, func(i int) string {
 		return first.Add(time.Duration(i)*width).Format(layout) + ": " + perSecond(rates[i])
 	})
-	c.Levels = []tick{{100 * r.QPS / top, "quota " + perSecond(r.QPS)}}
+	if !r.ByAnswers {
+		c.Levels = []tick{{100 * r.QPS / top, "quota " + perSecond(r.QPS)}}
+	}
 	for at := 0.0; at <= 100; at += 25 {
 		c.X = append(c.X, tick{at, first.Add(time.Duration(float64(width) * float64(len(rates)) * at / 100)).Format(layout)})
 	}
@@ -88,7 +97,7 @@ func (r Report) rateChart() chart {
 
 // timeChart is of sorted times on a log scale.
 func timeChart(title string, times []int64, d Distribution) chart {
-	c := chart{Title: title, Unit: "requests", Says: "No times are known."}
+	c := chart{Title: title, Unit: "requests", Says: "Not told: only a function's own result events tell it."}
 	if len(times) == 0 {
 		return c
 	}

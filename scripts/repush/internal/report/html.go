@@ -8,6 +8,7 @@ import (
 	"encoding/csv"
 	"html/template"
 	"io"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -39,26 +40,39 @@ type page struct {
 	Style, Script         template.HTML
 	Charts                []chart
 	Causes                []cause
-	Problems              []item
-	More                  int // problems that are not among Problems
+	Problems              []item // and what was maybe given twice, which comes first
+	More                  int    // that are not among Problems
 	Unread                []string
 	LeftLinks, AgainLinks []template.URL
 	Table                 table
 }
 
 func (r Report) page(most int) page {
-	problems := slices.IndexFunc(r.items, func(i item) bool { return !isProblem(i.Fate) }) // which are first
-	if problems < 0 {
-		problems = len(r.items)
+	var twice, problems []item
+	for _, i := range r.items {
+		switch {
+		case i.MaybeDuplicate:
+			twice = append(twice, i)
+		case isProblem(i.Fate):
+			problems = append(problems, i)
+		}
 	}
-	shown := min(most, problems)
-	return page{Report: r, Causes: r.causes, Unread: r.problems, Problems: r.items[:shown], More: problems - shown}
+	first := min(len(twice), most/2) // neither crowds the other out
+	problems = slices.Concat(twice[:first], problems, twice[first:])
+	shown := min(most, len(problems))
+	return page{Report: r, Causes: r.causes, Unread: r.problems, Problems: problems[:shown], More: len(problems) - shown}
+}
+
+// answersNote says what is missing of results that answers tell.
+func answersNote(n int) string {
+	return number(n) + " results were made of the function's answers; its own result events (REPUSH_RESULTS) tell more: repush report STATE EVENTS.jsonl"
 }
 
 // functions of all templates.
 func functions() map[string]any {
 	return map[string]any{
 		"number": number, "ms": milliseconds, "rate": perSecond, "fates": Fates, "tiles": tiles, "problem": isProblem, "kind": kind, "md": escapeMarkdown,
+		"answers": answersNote, "of": func(counts map[events.Outcome]int, fate string) int { return counts[events.Outcome(fate)] },
 		"percent": func(part float64) string { return strconv.FormatFloat(100*part, 'f', 1, 64) + " %" },
 		"at":      func(t time.Time) string { return t.UTC().Format(time.DateTime) },
 		"took":    func(from, to time.Time) string { return to.Sub(from).Round(time.Second).String() },
@@ -121,17 +135,25 @@ func (r Report) write(w io.Writer, name string, problems int) error {
 	return t.ExecuteTemplate(w, name, r.page(problems))
 }
 
+// linked are words of which a ticket's system makes a link or a mention, which no escape
+// prevents; special is what Markdown reads.
+var (
+	linked  = regexp.MustCompile(`(?i)\S*(://|www\.|[@#]\w)\S*`)
+	special = regexp.MustCompile("[\\\\`*_{}\\[\\]>#|~&]")
+)
+
 // escapeMarkdown leaves no character that Markdown or HTML would read, nor an end of
-// a table's cell.
+// a table's cell. What would become a link is code.
 func escapeMarkdown(text string) string {
-	var out strings.Builder
-	for _, c := range clean(text) {
-		if strings.ContainsRune("\\`*_{}[]>#|~&", c) {
-			out.WriteByte('\\')
+	text = clean(text)
+	out, done := "", 0
+	for _, at := range append(linked.FindAllStringIndex(text, -1), []int{len(text), len(text)}) {
+		out += strings.ReplaceAll(special.ReplaceAllString(text[done:at[0]], `\$0`), "<", "&lt;")
+		if done = at[1]; at[0] < done {
+			out += "`" + strings.NewReplacer("`", "'", "|", "¦").Replace(text[at[0]:done]) + "`"
 		}
-		out.WriteRune(c)
 	}
-	return strings.ReplaceAll(out.String(), "<", "&lt;")
+	return out
 }
 
 // WriteCSV writes requests as input for inject.
@@ -192,16 +214,16 @@ func (r Report) table() table {
 		return n
 	}
 	for _, i := range r.items[:min(mostRows, len(r.items))] {
-		var at, wait, call any // null: not known
+		var at, wait, call, calls any // null: not known
 		if i.Outcome != "" {
 			at = i.DecidedAt.UnixMilli() - t.Base
 		}
 		if i.own {
-			wait, call = i.WaitMs, i.CallMs
+			wait, call, calls = i.WaitMs, i.CallMs, i.Attempts
 		}
 		note := map[bool]string{true: "maybe given twice"}[i.MaybeDuplicate]
 		t.Rows = append(t.Rows, []any{code(string(i.Fate)), code(i.Code), i.Asked.MsgID, code(i.Asked.Topic), code(i.Asked.GroupID), code(i.Asked.InstanceID),
-			at, wait, call, i.Attempts, max(1, i.Asked.Generation), code(note), code(i.ClientID), i.RequestID, code(i.Message), code(i.Hint)})
+			at, wait, call, calls, max(1, i.Asked.Generation), code(note), code(i.ClientID), i.RequestID, code(i.Message), code(i.Hint)})
 	}
 	return t
 }

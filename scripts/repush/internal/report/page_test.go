@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"html"
 	"io"
 	"os"
 	"path/filepath"
@@ -46,6 +47,7 @@ func TestNothingOfAnEventIsMarkup(t *testing.T) {
 				if name != "Markdown" || strings.Contains(l, "onerror") {
 					if name == "Markdown" { // the cells of the table itself
 						l = regexp.MustCompile(`^\| | \|\n$| \| `).ReplaceAllString(l, " ")
+						l = strings.ReplaceAll(l, "`[l](http://x)`", "") // our code
 					}
 					texts.WriteString(l)
 				}
@@ -63,6 +65,141 @@ func TestEscapeMarkdown(t *testing.T) {
 	const want = "a\\|b \\`c\\` \\*d\\* \\_e\\_ \\[f\\](g) &lt;h\\> \\&amp; \\# \\~i\\~ \\{j\\} \\\\ k l"
 	if got := escapeMarkdown(text); got != want {
 		t.Errorf("%s", got)
+	}
+	for text, want := range map[string]string{
+		"see http://x.example/a_b?c now": "see `http://x.example/a_b?c` now",
+		"HTTPS://x":                      "`HTTPS://x`",
+		"(www.x.example) *":              "`(www.x.example)` \\*",
+		"ask @anna, see #12":             "ask `@anna,` see `#12`",
+		"to a`|@b <c>":                   "to `a'¦@b` &lt;c\\>",
+		"# 1 @ 2":                        "\\# 1 @ 2",
+	} {
+		if got := escapeMarkdown(text); got != want {
+			t.Errorf("%q: %s, want %s", text, got, want)
+		}
+	}
+}
+
+// TestWhatWasGivenTwiceIsNamed: by each form, however much else there is to look at.
+func TestWhatWasGivenTwiceIsNamed(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct{ twice, failed, wantTwice, wantFailed, more int }{
+		"alone":               {3, 0, 3, 0, 0},
+		"among many failures": {3, 60, 3, 47, 13},
+		"more than fit":       {60, 60, 25, 25, 70},
+		"many, few failures":  {60, 10, 40, 10, 20},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var in strings.Builder
+			for i := range test.twice + test.failed {
+				c := done(i, i, events.Pushed, func(c *events.Completed) { c.MaybeDuplicate = true })
+				if i >= test.twice {
+					c = done(i, i, events.Failed)
+				}
+				in.WriteString(own(t, c))
+			}
+			r := report(t, in.String())
+			var out strings.Builder
+			if err := r.WriteMarkdown(&out); err != nil {
+				t.Fatal(err)
+			}
+			_, rows, _ := strings.Cut(out.String(), "### To look at first")
+			twice, failed := strings.Count(rows, "| pushed, **maybe given twice** |"), strings.Count(rows, "| failed |")
+			if more := r.page(mostInTicket).More; twice != test.wantTwice || failed != test.wantFailed || more != test.more {
+				t.Errorf("%d twice, %d failed, %d more\n%s", twice, failed, more, rows)
+			}
+			if page, err := os.ReadFile(written(t, in.String())); err != nil || strings.Count(string(page), "<strong>maybe given twice</strong>") != test.twice {
+				t.Errorf("%v: %d of %d are on the page", err, strings.Count(string(page), "<strong>maybe given twice</strong>"), test.twice)
+			}
+		})
+	}
+}
+
+// TestAnswersTellLess: what nobody told is not denied.
+func TestAnswersTellLess(t *testing.T) {
+	t.Parallel()
+	answer := func(n int, o events.Outcome, edit ...func(*events.Completed)) string {
+		return line(t, "repush/inject", done(n, 100*n, o, append(edit, func(c *events.Completed) { c.WaitMs, c.CallMs, c.Attempts, c.Pushes, c.Durable = 0, 0, 0, 0, false })...))
+	}
+	const note = "results were made of the function's answers; its own result events (REPUSH_RESULTS) tell more: repush report STATE EVENTS.jsonl"
+	onlyAnswers := answer(1, events.Pushed) + answer(2, events.Pushed) + answer(3, events.Unknown)
+	for name, test := range map[string]struct {
+		input        string
+		page, ticket []string
+		short        []string
+		none         string // in no form
+	}{
+		"answers alone": {onlyAnswers,
+			[]string{"Answers per second", "Mean rate of answers</dt><dd>10/s", "quota of 10/s</dt><dd>not told", "Push calls</dt><dd>not told", "twice</dt><dd>none told", "forgets</dt><dd>not told", "Not told: only", "look in the consumer's log"},
+			[]string{"mean rate, by when answers came | 10/s |", "quota of 10/s | not told |", "push calls | not told |", "twice | none told |", "forgets | not told |", "look in the consumer's log", "3 " + note},
+			[]string{"3 " + note, "10/s on average, by when answers came; most", "    look in the consumer's log"}, " % of"},
+		"an answer that tells it": {onlyAnswers + answer(4, events.Pushed, func(c *events.Completed) { c.MaybeDuplicate = true }),
+			[]string{"twice</dt><dd>1</dd>"}, []string{"twice | 1 |"}, []string{"twice?    1 maybe"}, "none told"},
+		"some of each": {onlyAnswers + own(t, done(5, 500, events.Pushed)) + own(t, done(6, 700, events.Pushed)),
+			[]string{"Pushes per second", "2 pushes; on average 5/s", "Push calls</dt><dd>2</dd>", "twice</dt><dd>none told", "forgets</dt><dd>0</dd>", "3 results were made"}, []string{"push calls | 2 |", "3 " + note}, []string{"50.0 % of the quota", "3 " + note}, "by when answers came"},
+		"none": {own(t, done(5, 500, events.Pushed)) + own(t, done(6, 700, events.Failed)),
+			[]string{"Push calls</dt><dd>2</dd>", "twice</dt><dd>0</dd>", "forgets</dt><dd>0</dd>", "remove the cause"}, []string{"twice | 0 |"}, []string{"asked     2"}, "made of the function"},
+		"no result": {requested(t, 1) + `{"begun":"e1"}`, []string{"Push calls</dt><dd>not told"}, []string{"push calls | not told |"}, []string{"asked     1"}, "made of the function"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := report(t, test.input)
+			if byAnswers := strings.HasPrefix(test.input, onlyAnswers) && name != "some of each"; byAnswers != r.ByAnswers || byAnswers && (r.QuotaShare != 0 || r.rateChart().Levels != nil) {
+				t.Errorf("%v of the quota, %+v", r.QuotaShare, r.rateChart().Levels)
+			}
+			for form, f := range map[string]struct {
+				write func(io.Writer) error
+				wants []string
+			}{"page": {r.WriteHTML, test.page}, "ticket": {r.WriteMarkdown, test.ticket}, "short": {r.WriteText, test.short}} {
+				var out strings.Builder
+				if err := f.write(&out); err != nil {
+					t.Fatal(err)
+				}
+				got := html.UnescapeString(out.String())
+				for _, want := range f.wants {
+					if !strings.Contains(got, want) {
+						t.Errorf("%s: no %q in\n%.3000s", form, want, got)
+					}
+				}
+				if strings.Contains(got, test.none) {
+					t.Errorf("%s: %q is in\n%.3000s", form, test.none, got)
+				}
+			}
+		})
+	}
+	if row := report(t, answer(1, events.Pushed)).table().Rows[0]; row[7] != nil || row[8] != nil || row[9] != nil {
+		t.Errorf("told after all: %v", row)
+	}
+}
+
+// TestWhatComesFirst: what is in doubt is no file's, and what was cancelled is not left.
+func TestWhatComesFirst(t *testing.T) {
+	t.Parallel()
+	r := report(t, requested(t, 1)+`{"begun":"e1"}`+"\n"+own(t, done(2, 1, events.Cancelled))+own(t, done(3, 1, events.Expired, coded("NotAfter"))))
+	if r.Left != 1 || r.Again != 0 {
+		t.Errorf("%d left, %d again", r.Left, r.Again)
+	}
+	for name, test := range map[string]struct {
+		write func(io.Writer) error
+		wants []string
+	}{
+		"page":     {r.WriteHTML, []string{"1 in doubt</h3>", "First <code>repush resume STATE</code>", "1 cancelled on purpose", "The notAfter by which some expired is left out", "leftovers.csv"}},
+		"Markdown": {r.WriteMarkdown, []string{"1 in doubt: first `repush resume STATE`", "1 were cancelled on purpose", "--leftovers FILE`; without the notAfter"}},
+		"text":     {r.WriteText, []string{"doubt     1: first 'repush resume STATE'", "stopped   1 were cancelled on purpose", "for inject, without the notAfter"}},
+	} {
+		var out strings.Builder
+		if err := test.write(&out); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range test.wants {
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("%s: no %q in\n%s", name, want, out.String())
+			}
+		}
+		if strings.Contains(out.String(), "unknowns.csv") || strings.Contains(out.String(), "--unknowns") {
+			t.Errorf("%s offers the unknowns", name)
+		}
 	}
 }
 
@@ -120,13 +257,13 @@ func TestManyLeftovers(t *testing.T) {
 // TestMarkdownAndText say what the page says.
 func TestMarkdownAndText(t *testing.T) {
 	t.Parallel()
-	r := report(t, bulk(t, 200, false)+requested(t, 900)+`{"begun":"e900"}`+"\nnoise\n"+`{"type":"repush:Message:Completed"}`+"\n")
+	r := report(t, bulk(t, 200, false)+requested(t, 900)+`{"begun":"e900"}`+"\n"+own(t, done(901, 1, events.Unknown))+"noise\n"+`{"type":"repush:Message:Completed"}`+"\n")
 	for name, test := range map[string]struct {
 		write func(io.Writer) error
 		wants []string
 	}{
-		"Markdown": {r.WriteMarkdown, []string{"## Repush report", "| asked | 201 |", "| failed | 200 |", `| in doubt |  | 1 | begun, and no answer came`, `| failed | BIZ\_NO\_MESSAGE | 200 |`, "151 more", "--leftovers FILE", "1 may have arrived", "1 lines were about something else, and 1 look like results"}},
-		"text":     {r.WriteText, []string{"asked     201\n", "failed    200\n", "in doubt  1\n", "200 failed (BIZ_NO_MESSAGE)", "    look at the id", "left      200 to push", "again?    1 may", "passed    1", "wrong     1", "file0: line 204: looks like"}},
+		"Markdown": {r.WriteMarkdown, []string{"## Repush report", "| asked | 202 |", "| failed | 200 |", `| in doubt |  | 1 | begun, and no answer came`, `| failed | BIZ\_NO\_MESSAGE | 200 |`, "152 more", "--leftovers FILE", "1 may have arrived", "1 lines were about something else, and 1 look like results"}},
+		"text":     {r.WriteText, []string{"asked     202\n", "failed    200\n", "in doubt  1\n", "200 failed (BIZ_NO_MESSAGE)", "    look at the id", "left      200 to push", "again?    1 may", "passed    1", "wrong     1", "file0: line 205: looks like"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

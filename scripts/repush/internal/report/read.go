@@ -5,6 +5,7 @@ package report
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,7 +23,7 @@ import (
 // many), and requests and results together.
 const (
 	MaxLine    = 1 << 20
-	MaxResults = 1_000_000
+	MaxResults = 200_000
 )
 
 const (
@@ -43,6 +44,8 @@ type Results struct {
 	marks   map[string]events.Outcome // by the id of the request: what is known without a result
 	results map[string]*result        // by the id of the result event
 	order   []any                     // request or *result, as they came
+	reason  string                    // of the run, and its quota; 0: not known
+	qps     float64
 }
 
 // request is what identifies one.
@@ -135,11 +138,23 @@ var claims = regexp.MustCompile(`"type"\s*:\s*"repush:Message:(Completed|Request
 func (r *Results) take(raw []byte, place string) {
 	if !claims.Match(raw) {
 		var mark map[string]string
+		var of struct {
+			Run struct {
+				Reason string
+				QPS    float64
+			}
+		}
 		said := marks.FindSubmatch(raw)
 		switch {
 		case said == nil:
 			r.PassedOver++
-		case json.Unmarshal(raw, &mark) == nil: // but the header of a run
+		case string(said[1]) == "run":
+			_ = json.Unmarshal(raw, &of) // what cannot be read says nothing
+			r.reason = cmp.Or(r.reason, of.Run.Reason)
+			if of.Run.QPS >= 0.1 {
+				r.qps = min(max(r.qps, of.Run.QPS), 100_000)
+			}
+		case json.Unmarshal(raw, &mark) == nil:
 			r.ready()
 			means := map[string]events.Outcome{"begun": InDoubt, "parked": UnderWay, "handedOver": UnderWay, "givenBack": NoResult}
 			r.marks[mark[string(said[1])]] = means[string(said[1])]

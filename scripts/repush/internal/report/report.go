@@ -33,8 +33,8 @@ func isProblem(o events.Outcome) bool {
 
 // Options of a report.
 type Options struct {
-	Title string    // empty: "Repush report"
-	QPS   float64   // the quota, pushes a second; 0: 10
+	Title string    // empty: the reason of the (first) run, or "Repush report"
+	QPS   float64   // the quota, pushes a second; 0: that of the run (the highest), or 10
 	Now   time.Time // when it is made; zero: now
 }
 
@@ -71,11 +71,11 @@ type cause struct {
 
 // New works out what there is to say. results may be used on.
 func New(results *Results, o Options) Report {
-	r := Report{Title: clean(cmp.Or(o.Title, "Repush report")), Made: cmp.Or(o.Now, time.Now()), problems: slices.Clone(results.Problems), items: results.items()}
+	r := Report{Title: clean(cmp.Or(o.Title, results.reason, "Repush report")), Made: cmp.Or(o.Now, time.Now()), problems: slices.Clone(results.Problems), items: results.items()}
 	slices.SortStableFunc(r.items, func(a, b item) int {
 		return cmp.Or(cmp.Compare(slices.Index(Fates(), a.Fate), slices.Index(Fates(), b.Fate)), a.DecidedAt.Compare(b.DecidedAt))
 	})
-	r.summarise(cmp.Or(o.QPS, 10))
+	r.summarise(cmp.Or(o.QPS, results.qps, 10))
 	r.findCauses()
 	r.findLeftovers()
 	r.Left, r.Again, r.PassedOver, r.Wrong = len(r.leftovers), len(r.unknowns), results.PassedOver, results.Wrong
@@ -96,26 +96,40 @@ func (r *Results) items() []item {
 			if one.Request.Data != nil && (one.own || i.Asked.MsgID == "") {
 				i.Asked = *one.Request.Data
 			}
+			i.Hint = cmp.Or(i.Hint, hint(i.Fate))
 			all = append(all, i)
 		case request:
 			if answered[one] {
 				continue
 			}
 			i := item{Fate: cmp.Or(r.marks[one.id], NoResult), Asked: r.asked[one]}
-			switch i.Fate {
-			case NoResult:
-				i.Message, i.Hint = "not begun, or given back", "resume the run, or inject the leftovers"
-			case UnderWay:
-				i.Message, i.Hint = "waits in the function or its queue, which goes on with it", "resume the run later to take up its result, or give the function's results to this report as well"
-			case InDoubt:
-				i.Message, i.Hint = "begun, and no answer came: it may have reached the consumer",
-					"resume the run, or look in the consumer's log whether the message arrived before asking again with the next generation"
-			}
+			i.Message = map[events.Outcome]string{
+				NoResult: "not begun, or given back",
+				UnderWay: "waits in the function or its queue, which goes on with it",
+				InDoubt:  "begun, and no answer came: it may have reached the consumer",
+			}[i.Fate]
+			i.Hint = hint(i.Fate)
 			i.Request.ID, i.Request.Source = one.id, one.source
 			all = append(all, i)
 		}
 	}
 	return all
+}
+
+// hint is what to do where no result says it.
+func hint(o events.Outcome) string {
+	return map[events.Outcome]string{
+		events.Unknown:   "look in the consumer's log whether the message arrived before asking again with the next generation",
+		InDoubt:          "resume the run first: the function's ledger tells what became of it, and a push of the next generation may be one too many",
+		events.Failed:    "remove the cause, then inject the leftovers",
+		events.Abandoned: "remove the reason, then inject the leftovers",
+		events.Rejected:  "correct the request and send it under a new id",
+		events.Expired:   "restore the message from its producer; if only its notAfter passed, inject the leftovers",
+		events.Cancelled: "ask again under another operation, if it is still wanted",
+		events.Duplicate: "nothing; to push the message once more on purpose, ask for a higher generation",
+		NoResult:         "resume the run, or inject the leftovers",
+		UnderWay:         "resume the run later to take up its result, or give the function's results to this report as well",
+	}[o]
 }
 
 func (r *Report) findCauses() {
@@ -144,7 +158,8 @@ func (i item) message() message {
 }
 
 // standing is what a request tells of its message: pushed, unknown (which it may have
-// been), UnderWay, NoResult (it was surely not, and may be asked for again), or nothing.
+// been), UnderWay (it is to be waited for, or its run resumed), NoResult (it was surely
+// not, and may be asked for again), or nothing, as of what was cancelled on purpose.
 func (i item) standing() events.Outcome {
 	reached := i.Fate
 	if reached == events.Duplicate && i.First != nil {
@@ -154,9 +169,9 @@ func (i item) standing() events.Outcome {
 	case i.Asked.DryRun:
 	case reached.Closes(), reached == UnderWay:
 		return reached
-	case i.Fate == InDoubt:
-		return events.Unknown
-	case isProblem(i.Fate) && (i.Fate != events.Expired || i.Code == "NotAfter"):
+	case i.Fate == InDoubt: // a resumed run settles it without a push
+		return UnderWay
+	case isProblem(i.Fate) && i.Fate != events.Cancelled && (i.Fate != events.Expired || i.Code == "NotAfter"):
 		return NoResult
 	}
 	return ""
@@ -164,7 +179,7 @@ func (i item) standing() events.Outcome {
 
 // findLeftovers finds, of each message, the highest generation that is left, unless
 // that one or a higher was, may have been or may yet be pushed; and the next generation of what
-// may have been, unless it was.
+// may have been, unless it was or may yet be.
 func (r *Report) findLeftovers() {
 	left, waiting, unknown, pushed := make(map[message]int), make(map[message]int), make(map[message]int), make(map[message]int)
 	highest := map[events.Outcome]map[message]int{NoResult: left, UnderWay: waiting, events.Unknown: unknown, events.Pushed: pushed}
@@ -178,7 +193,7 @@ func (r *Report) findLeftovers() {
 		switch standing := i.standing(); {
 		case standing == NoResult && generation == left[m] && generation > max(pushed[m], unknown[m], waiting[m]):
 			delete(left, m) // once
-		case standing == events.Unknown && generation == unknown[m] && generation > pushed[m]:
+		case standing == events.Unknown && generation == unknown[m] && generation > max(pushed[m], waiting[m]):
 			i.Asked.Generation, to = generation+1, &r.unknowns
 			pushed[m] = generation // once
 		default:

@@ -181,9 +181,9 @@ func TestSummary(t *testing.T) {
 	in.WriteString(requested(t, 9))
 	got := report(t, in.String()).Summary
 	want := Summary{
-		Asked:    9,
-		Outcomes: map[events.Outcome]int{events.Pushed: 4, events.Unknown: 1, events.Failed: 2, events.Rejected: 1, NoResult: 1},
-		Calls:    9, MaybeDuplicate: 1, NotDurable: 1, From: began, To: began.Add(17 * time.Second),
+		Asked:        9,
+		Outcomes:     map[events.Outcome]int{events.Pushed: 4, events.Unknown: 1, events.Failed: 2, events.Rejected: 1, NoResult: 1},
+		FromFunction: 8, Calls: 9, MaybeDuplicate: 1, NotDurable: 1, From: began, To: began.Add(17 * time.Second),
 		PerSecond: 2, Peak: 3, QPS: 10, QuotaShare: 0.2,
 		Wait: Distribution{Count: 6, P50: 200, P95: 2000, P99: 2000, Max: 2000},
 		Call: Distribution{Count: 6, P50: 50, P95: 15_000, P99: 15_000, Max: 15_000},
@@ -191,6 +191,84 @@ func TestSummary(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestPace: pauses are no part of it, and are told.
+func TestPace(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		qps       float64
+		decided   []int
+		perSecond float64
+		idleMs    int64
+	}{
+		"none":                         {10, nil, 0, 0},
+		"one":                          {10, []int{50}, 0, 0},
+		"no pause":                     {10, []int{0, 500, 1000}, 2, 0},
+		"a pause":                      {10, []int{0, 500, 1000, 19_000, 19_500, 20_000}, 2, 18_000},
+		"nothing but pauses":           {10, []int{0, 60_000, 120_000}, 0, 120_000},
+		"what a slow quota takes":      {0.1, []int{0, 20_000, 40_000}, 0.05, 0},
+		"a pause at that":              {0.1, []int{0, 20_000, 60_000, 80_000}, 0.05, 40_000},
+		"more time than there can be":  {10, []int{0, math.MaxInt64 / 1_000_001}, 0, maxMs},
+		"several at the same instants": {10, []int{0, 0, 1000, 1000}, 3, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var in strings.Builder
+			for i, at := range test.decided {
+				in.WriteString(own(t, done(i, at, events.Pushed)))
+			}
+			r := New(read(t, in.String()), Options{QPS: test.qps})
+			if r.PerSecond != test.perSecond || r.IdleMs != test.idleMs || r.QuotaShare != test.perSecond/test.qps {
+				t.Errorf("%v/s, %v of the quota, %d ms idle", r.PerSecond, r.QuotaShare, r.IdleMs)
+			}
+			var out strings.Builder
+			if err := r.WriteText(&out); err != nil || strings.Contains(out.String(), "of pauses") != (test.idleMs > 0 && test.perSecond > 0) {
+				t.Errorf("%v\n%s", err, out.String())
+			}
+		})
+	}
+}
+
+// TestOfTheRun: its reason and its quota are those of the report, unless they are given.
+func TestOfTheRun(t *testing.T) {
+	t.Parallel()
+	run := func(header string) string { return `{"run":` + header + "}\n" + requested(t, 1) }
+	for name, test := range map[string]struct {
+		inputs []string
+		given  Options
+		title  string
+		qps    float64
+	}{
+		"no run":           {[]string{requested(t, 1)}, Options{}, "Repush report", 10},
+		"a run":            {[]string{run(`{"id":"inject-1","reason":"ticket 4711","qps":50,"target":{"to":"local"}}`)}, Options{}, "ticket 4711", 50},
+		"given":            {[]string{run(`{"reason":"ticket 4711","qps":50}`)}, Options{Title: "t", QPS: 5}, "t", 5},
+		"two":              {[]string{run(`{"reason":"a","qps":50}`), run(`{"reason":"b","qps":20}`)}, Options{}, "a", 50},
+		"a quota of no":    {[]string{run(`{"reason":"a","qps":1e-300}`)}, Options{}, "a", 10},
+		"a quota of huge":  {[]string{run(`{"reason":"\u001b[31m","qps":1e300}`)}, Options{}, " [31m", 100_000},
+		"a header of none": {[]string{run(`{"reason":7}`)}, Options{}, "Repush report", 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if r := New(read(t, test.inputs...), test.given); r.Title != test.title || r.QPS != test.qps || r.Asked != 1 || r.PassedOver+r.Wrong != 0 {
+				t.Errorf("%q, %v: %+v", r.Title, r.QPS, r.Summary)
+			}
+		})
+	}
+}
+
+// TestTooMany: more than the limit is an error in either form, as much is none.
+func TestTooMany(t *testing.T) {
+	t.Parallel()
+	one, two := own(t, done(1, 1, events.Pushed)), own(t, done(2, 1, events.Pushed))
+	for name, in := range map[string]string{"lines": one + two, "array": "[" + one + "," + two + "]"} {
+		for left, tooMany := range map[int]bool{2: false, 1: true} {
+			r := Results{order: make([]any, 200_000-left)}
+			if err := r.Read(strings.NewReader(in), "in"); (err != nil && strings.Contains(err.Error(), "more than 200000 requests and results")) != tooMany {
+				t.Errorf("%s, %d left: %v", name, left, err)
+			}
+		}
 	}
 }
 
@@ -228,7 +306,10 @@ func TestLeftovers(t *testing.T) {
 		"pushed":                                {of(events.Pushed), nil, nil},
 		"failed":                                {of(events.Failed), []int{0}, nil},
 		"abandoned":                             {of(events.Abandoned), []int{0}, nil},
-		"cancelled":                             {of(events.Cancelled), []int{0}, nil},
+		"cancelled":                             {of(events.Cancelled), nil, nil},
+		"cancelled, and failed by another":      {of(events.Cancelled) + of(events.Failed, anew), []int{0}, nil},
+		"unknown, and another in doubt":         {requested(t, 1) + `{"begun":"e1"}` + "\n" + of(events.Unknown, anew), nil, nil},
+		"failed, and another in doubt":          {requested(t, 1) + `{"begun":"e1"}` + "\n" + of(events.Failed, anew), nil, nil},
 		"rejected":                              {of(events.Rejected), []int{0}, nil},
 		"expired by its own notAfter":           {of(events.Expired, coded("NotAfter")), []int{0}, nil},
 		"expired with the message":              {of(events.Expired, coded("TooOld")), nil, nil},
@@ -238,7 +319,7 @@ func TestLeftovers(t *testing.T) {
 		"unknown of generation 3":               {of(events.Unknown, again(3)), nil, []int{4}},
 		"unknown of the last generation":        {of(events.Unknown, again(events.MaxGeneration)), nil, nil},
 		"no result, not begun":                  {requested(t, 1), []int{0}, nil},
-		"no result, begun":                      {requested(t, 1) + `{"begun":"e1"}`, nil, []int{2}},
+		"no result, begun":                      {requested(t, 1) + `{"begun":"e1"}`, nil, nil},
 		"begun and given back":                  {requested(t, 1) + `{"begun":"e1"}` + "\n" + `{"givenBack":"e1"}`, []int{0}, nil},
 		"begun and parked by the function":      {requested(t, 1) + `{"begun":"e1"}` + "\n" + `{"parked":"e1"}`, nil, nil},
 		"handed over to a queue":                {requested(t, 1) + `{"handedOver":"e1"}`, nil, nil},
@@ -347,7 +428,7 @@ func TestCauses(t *testing.T) {
 	}
 	r := report(t, own(t, done(1, 1, events.Pushed))+own(t, done(2, 2, events.Failed, coded("A")))+own(t, done(3, 3, events.Failed, says("m", "h")))+
 		own(t, done(4, 4, events.Failed, says("m", "h")))+own(t, done(5, 5, events.Failed, says("n", "h")))+own(t, done(6, 6, events.Unknown)))
-	want := []cause{{Fate: events.Unknown, Count: 1}, {Fate: events.Failed, Code: "C", Count: 3, Message: "m", Hint: "h", Others: 1}, {Fate: events.Failed, Code: "A", Count: 1}, {Fate: events.Pushed, Count: 1}}
+	want := []cause{{Fate: events.Unknown, Count: 1, Hint: hint(events.Unknown)}, {Fate: events.Failed, Code: "C", Count: 3, Message: "m", Hint: "h", Others: 1}, {Fate: events.Failed, Code: "A", Count: 1, Hint: hint(events.Failed)}, {Fate: events.Pushed, Count: 1}}
 	if diff := cmp.Diff(want, r.causes); diff != "" {
 		t.Error(diff)
 	}

@@ -12,17 +12,26 @@ import (
 type Summary struct {
 	Asked    int                    `json:"asked"`    // requests, with a result or without
 	Outcomes map[events.Outcome]int `json:"outcomes"` // of them, [InDoubt] and [NoResult] among them
-	Calls    int                    `json:"calls"`    // push calls, however they were answered, as far as results tell
+	// FromFunction counts functions' own results. FromAnswers those that a command made of
+	// an answer: they tell no calls, no times of their own, nor whether the ledger lasts,
+	// and of MaybeDuplicate only what the answer does.
+	FromFunction int `json:"fromFunction"`
+	FromAnswers  int `json:"fromAnswers"`
+	Calls        int `json:"calls"` // push calls, however they were answered
 	// NotDurable counts results of a ledger that forgets with its process.
 	MaybeDuplicate int `json:"maybeDuplicate"`
 	NotDurable     int `json:"notDurable"`
 	// From is when the first request came in, To the last decision; zero: no result.
 	From time.Time `json:"from,omitzero"`
 	To   time.Time `json:"to,omitzero"`
-	// A push is what was pushed or may have been, at the time its call began. PerSecond
-	// is their mean rate from the first to the last (0: fewer than two), QuotaShare that
-	// as a part of the quota QPS, Peak the most in one second of the clock.
+	// A push is what was pushed or may have been, at the time its call began; where no
+	// function tells one (ByAnswers), at that of the answer. PerSecond is their mean rate
+	// (0: not known) without the IdleMs of gaps longer than 10 s, or than three pushes
+	// take at the quota. QuotaShare is that as a part of the quota QPS, and 0 where times
+	// are of answers; Peak the most in one second of the clock.
+	ByAnswers  bool    `json:"byAnswers"`
 	PerSecond  float64 `json:"perSecond"`
+	IdleMs     int64   `json:"idleMs"`
 	Peak       int     `json:"peak"`
 	QPS        float64 `json:"qps"`
 	QuotaShare float64 `json:"quotaShare"`
@@ -50,11 +59,13 @@ type Distribution struct {
 
 func (r *Report) summarise(qps float64) {
 	r.Summary = Summary{Asked: len(r.items), Outcomes: make(map[events.Outcome]int), QPS: qps}
-	perSecond := make(map[int64]int)
+	var answers []time.Time
 	for _, i := range r.items {
 		if r.Outcomes[i.Fate]++; i.Outcome == "" {
 			continue
 		}
+		r.FromFunction += map[bool]int{true: 1}[i.own]
+		r.FromAnswers += map[bool]int{false: 1}[i.own]
 		r.Calls += i.Attempts
 		r.MaybeDuplicate += map[bool]int{true: 1}[i.MaybeDuplicate]
 		r.NotDurable += map[bool]int{true: 1}[i.own && !i.Durable]
@@ -65,19 +76,41 @@ func (r *Report) summarise(qps float64) {
 		if i.own && i.Attempts > 0 && i.Code != "Interrupted" { // whose worker died: its times are nobody's
 			r.waits, r.ends = append(r.waits, i.WaitMs), append(r.ends, i.CallMs)
 		}
-		if i.Outcome.Closes() {
-			began := i.DecidedAt.Add(-time.Duration(i.CallMs) * time.Millisecond)
-			r.pushes = append(r.pushes, began)
-			perSecond[began.Unix()]++
-			r.Peak = max(r.Peak, perSecond[began.Unix()])
+		switch {
+		case i.Outcome.Closes() && i.own:
+			r.pushes = append(r.pushes, i.DecidedAt.Add(-time.Duration(i.CallMs)*time.Millisecond))
+		case i.Outcome.Closes():
+			answers = append(answers, i.DecidedAt)
 		}
 	}
-	slices.SortFunc(r.pushes, time.Time.Compare)
-	if n := len(r.pushes); n > 1 && r.pushes[n-1].After(r.pushes[0]) {
-		r.PerSecond = float64(n-1) / r.pushes[n-1].Sub(r.pushes[0]).Seconds()
+	if r.ByAnswers = len(r.pushes) == 0 && len(answers) > 0; r.ByAnswers {
+		r.pushes = answers
 	}
-	r.QuotaShare = r.PerSecond / qps
+	r.findPace()
 	r.Wait, r.Call = distribution(r.waits), distribution(r.ends)
+}
+
+// findPace sorts the pushes.
+func (r *Report) findPace() {
+	slices.SortFunc(r.pushes, time.Time.Compare)
+	perSecond := make(map[int64]int)
+	var intervals, active float64
+	for n, at := range r.pushes {
+		perSecond[at.Unix()]++
+		r.Peak = max(r.Peak, perSecond[at.Unix()])
+		gap := at.Sub(r.pushes[max(n-1, 0)])
+		if gap.Seconds() > max(10, 3/r.QPS) {
+			r.IdleMs = min(r.IdleMs+gap.Milliseconds(), maxMs)
+		} else if n > 0 {
+			intervals, active = intervals+1, active+gap.Seconds()
+		}
+	}
+	if active > 0 {
+		r.PerSecond = intervals / active
+	}
+	if !r.ByAnswers {
+		r.QuotaShare = r.PerSecond / r.QPS
+	}
 }
 
 // distribution sorts the times.

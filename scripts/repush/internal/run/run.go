@@ -245,7 +245,7 @@ func (w *work) take(got batchAnswer) error {
 		switch a.Status {
 		case Decided:
 			_, err = w.Journal.Finish(a.Result)
-			if a.Pushed && w.tries[at] == 0 { // else the time is not that of the push
+			if a.Pushed {
 				w.window.pushed(got.began, time.Now())
 			}
 		case Parked:
@@ -295,9 +295,6 @@ func (w *work) take(got batchAnswer) error {
 // again asks once more after a pause that doubles up to 15 s, or after as long as the
 // quota needs for those who wait for the same.
 func (w *work) again(at int, pause time.Duration) {
-	if w.Journal.isDecided(at) { // by its event, while the answer was under way
-		return
-	}
 	pause = min(pause<<min(w.tries[at], 5), 15*time.Second)
 	if w.QPS > 0 {
 		pause = max(pause, time.Duration(float64(len(w.later))/w.QPS*float64(time.Second)))

@@ -100,9 +100,10 @@ func (f *function) one(ctx context.Context, e events.Event) Answer {
 	}
 	wait := f.slot.Sub(now)
 	f.slot = f.slot.Add(100 * time.Millisecond)
+	wait += f.listener
 	f.mu.Unlock()
 	select {
-	case <-time.After(wait + f.listener):
+	case <-time.After(wait):
 	case <-ctx.Done():
 		return Answer{Status: Unanswered, Why: "cut"}
 	}
@@ -270,6 +271,9 @@ func TestAnswers(t *testing.T) {
 				got.Outcomes = nil
 				if name == "never answered" && got.InDoubt < 21 && got.InDoubt+got.Open == 30 { // as many as were under way
 					test.want, test.asked = got, 0
+				}
+				if n := len(f.order); name == "all parked" && n > 30*50 || name == "refused from the start" && n > 25 {
+					t.Errorf("asked for %d times", n)
 				}
 				if diff := cmp.Diff(test.want, got); diff != "" || test.asked != 0 && len(f.order) != test.asked {
 					t.Errorf("%d calls (-want +got):\n%s", len(f.order), diff)
