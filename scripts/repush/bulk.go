@@ -122,7 +122,7 @@ func (o bulkOptions) create(dir, id, reason string, b batch.Batch) (*run.Journal
 		if err != nil {
 			return nil, err
 		}
-		kept["ledger"], kept["allow"] = ledgerMark(ledger), strings.Join(allowOf(requests), ",")
+		kept["ledger"], kept["allow"] = markOf(ledger), strings.Join(allowOf(requests), ",")
 	}
 	known := filepath.Join(dir, id+"-"+fingerprint(b)+".jsonl") // where the next run looks
 	path := known

@@ -486,3 +486,28 @@ func TestMaybeTwiceIsSaid(t *testing.T) {
 		t.Errorf("%v: the state file says otherwise", err)
 	}
 }
+
+// TestResumeKeepsTheLedger, from wherever it is typed.
+func TestResumeKeepsTheLedger(t *testing.T) {
+	api, ids := crowd(t, 1, onsd.Quota{Kind: "none"}, onsd.Client{})
+	api.SetOnline("MQ_INST_1_x", "GID_x", "192.0.2.7@1#1", false)
+	file, here, there := csvOf(t, ids), t.TempDir(), t.TempDir()
+	t.Chdir(here)
+	_, stdout, stderr := repush(t.Context(), "", injecting(file, "--to", "local", "--ons", api.URL, "--bin", built(t), "--state", "ledger", "--go", "--wait", "1s")...)
+	state := stateOf(t, stdout+stderr)
+	api.SetOnline("MQ_INST_1_x", "GID_x", "192.0.2.7@1#1", true)
+	t.Chdir(there)
+	if status, stdout, stderr := repush(t.Context(), "", "resume", state); status != exitDone || api.Deliveries().Total != 1 {
+		t.Errorf("status %d, %d deliveries\n%s\n%s", status, api.Deliveries().Total, stdout, stderr)
+	}
+	if _, err := os.Stat(filepath.Join(there, "ledger")); err == nil {
+		t.Error("another ledger was made")
+	}
+	t.Chdir(here)
+	_, stdout, stderr = repush(t.Context(), "", injecting(csvOf(t, []string{"C0FFFFFFFFFFFFFFFFFFFFFFFFFFFFFF"}), "--to", "local", "--ons", "http://127.0.0.1:1", "--bin", built(t), "--go", "--wait", "1s")...)
+	state = stateOf(t, stdout+stderr)
+	t.Setenv("REPUSH_STATE", filepath.Join(there, "other"))
+	if status, _, stderr := repush(t.Context(), "", "resume", state); status != exitUsage || !strings.Contains(stderr, "another ledger") {
+		t.Errorf("with another REPUSH_STATE: status %d\n%s", status, stderr)
+	}
+}

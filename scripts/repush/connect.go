@@ -84,6 +84,9 @@ func (o runOptions) connectLocal(cmd *cobra.Command) (beginner, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.ledgerMark != "" && o.ledgerMark != markOf(l.state) {
+		return nil, usage(errors.New("REPUSH_STATE: is another ledger than the run was begun with, which does not know what was pushed"))
+	}
 	return func(j *run.Journal, w *watch) (c connected, err error) {
 		token := rand.Text()
 		env := append(l.environment(keys), "REPUSH_HTTP_TOKEN="+token, fmt.Sprintf("REPUSH_QPS=%g", j.Header.QPS))
@@ -181,15 +184,15 @@ func leftAllowed(ledger string) (all []string) {
 	paths, _ := filepath.Glob(filepath.Join(defaultLedger("runs"), "*.jsonl")) // the pattern is well formed
 	for _, path := range paths {
 		h, err := run.ReadHeader(path)
-		if err == nil && h.Target["to"] == toLocal && h.Target["ledger"] == ledgerMark(ledger) && time.Since(h.StartedAt) < 96*time.Hour {
+		if err == nil && h.Target["to"] == toLocal && h.Target["ledger"] == markOf(ledger) && time.Since(h.StartedAt) < 96*time.Hour {
 			all = append(all, strings.Split(h.Target["allow"], ",")...)
 		}
 	}
 	return all
 }
 
-// ledgerMark tells ledgers apart and shows none: a setting may hold a password.
-func ledgerMark(state string) string {
+// markOf tells ledgers apart and shows none: a setting may hold a password.
+func markOf(state string) string {
 	sum := sha256.Sum256([]byte(state))
 	return hex.EncodeToString(sum[:8])
 }

@@ -20,6 +20,7 @@ import (
 type runOptions struct {
 	targetOptions
 	ons, ledger, bin string // of the target local
+	ledgerMark       string // of the run that is resumed
 	wait             time.Duration
 	report           string
 }
@@ -104,13 +105,15 @@ func (o runOptions) remember() map[string]string {
 			to = address + "?"
 		}
 	}
-	bin, err := filepath.Abs(o.bin)
-	if err != nil || o.bin == "" {
-		bin = ""
+	bin, ledger := o.bin, o.ledger
+	for _, path := range []*string{&bin, &ledger} { // the run may be resumed elsewhere
+		if abs, err := filepath.Abs(*path); err == nil && *path != "" && *path != "memory" {
+			*path = abs
+		}
 	}
 	return map[string]string{
 		"to": to, "account": o.account, "region": o.region, "endpoint": o.endpoint, "async": fmt.Sprint(o.async), "timeout": o.timeout.String(),
-		"ons": o.ons, "state": o.ledger, "bin": bin,
+		"ons": o.ons, "state": ledger, "bin": bin,
 	}
 }
 
@@ -125,7 +128,7 @@ func (o *runOptions) recall(kept map[string]string) error {
 	}
 	o.to = cmp.Or(o.to, kept["to"])
 	o.account, o.region, o.endpoint, o.async = kept["account"], kept["region"], kept["endpoint"], kept["async"] == "true"
-	o.ons, o.ledger, o.bin = kept["ons"], kept["state"], cmp.Or(o.bin, kept["bin"])
+	o.ons, o.ledger, o.bin, o.ledgerMark = kept["ons"], kept["state"], cmp.Or(o.bin, kept["bin"]), kept["ledger"]
 	if o.timeout == 0 {
 		o.timeout, _ = time.ParseDuration(kept["timeout"]) // as we wrote it
 	}
