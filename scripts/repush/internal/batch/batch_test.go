@@ -143,7 +143,7 @@ func TestRefused(t *testing.T) {
 		"another type":                     {strings.Replace(event, "Message:Requested", "x", 1), "1 of 1 are wrong\n  event 1: type: must be repush:Message:Requested, repush:Plan:Requested or repush:Plan:Completed"},
 		"the same event id":                {event + "\n" + strings.ReplaceAll(event, first, id(2)), "1 of 2 are wrong\n  line 2: the same event id as line 1"},
 		"the same message":                 {data + "\n" + strings.Replace(event, first, strings.ToLower(first), 1), "1 of 2 are wrong\n  line 2: the same message and generation as line 1"},
-		"the same plan":                    {plan + "\n" + plan, "1 of 2 are wrong\n  line 2: the same event id as line 1"},
+		"the same plan":                    {plan + "\n" + plan, "1 of 2 are wrong\n  line 2: the same source and id as line 1"},
 		"plans beside others":              {plan + "\n" + event, "1 of 3 are wrong\n  standard input: holds requests for plans beside others: put them into a file of their own"},
 		"a wrong plan":                     {strings.Replace(plan, "dead-letter", "x", 1), "1 of 1 are wrong\n  event 1: source: must be dead-letter, unconsumed, ids or key"},
 		"a large event":                    {strings.Replace(event, "down", strings.Repeat("x", events.MaxEventBytes), 1), "1 of 1 are wrong\n  event 1: larger than 262144 bytes"},
