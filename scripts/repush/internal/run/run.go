@@ -92,6 +92,8 @@ type work struct {
 	// failures counts tries in a row that failed: of those under way at the same time,
 	// one. Until held nothing is tried.
 	failures   int
+	failed     error // the last one
+	unanswered bool  // one of them
 	lastFailed time.Time
 	held       time.Time
 	lastWorked time.Time // zero: never
@@ -274,20 +276,28 @@ func (w *work) take(got batchAnswer) error {
 	now := time.Now()
 	if failed == nil {
 		w.lastWorked = now
+	} else {
+		w.failed, w.unanswered = failed, w.unanswered || unanswered
 	}
 	switch { // what began before the last failure tells nothing of after it
 	case got.began.Before(w.lastFailed):
-		return nil
 	case failed == nil:
 		w.failures, w.held = 0, time.Time{}
-		return nil
+	default:
+		w.held = now.Add(min(shortestPause<<min(w.failures, 10), longestPause))
+		w.failures++
+		w.lastFailed = now
 	}
-	w.held = now.Add(min(shortestPause<<min(w.failures, 10), longestPause))
-	w.failures++
-	w.lastFailed = now
-	switch never := w.lastWorked.IsZero(); {
-	case never && (unanswered || w.failures >= firstTries), !never && now.Sub(w.lastWorked) > outageAllowed:
-		return failed
+	return w.givenUp(now)
+}
+
+// givenUp is why the target is not tried any more.
+func (w *work) givenUp(now time.Time) error {
+	never := w.lastWorked.IsZero()
+	switch {
+	case w.failures == 0:
+	case never && w.flying == 0 && (w.unanswered || w.failures >= firstTries), !never && now.Sub(w.lastWorked) > outageAllowed:
+		return w.failed
 	}
 	return nil
 }
