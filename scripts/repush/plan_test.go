@@ -229,10 +229,10 @@ func TestPlanEndToEnd(t *testing.T) {
 func TestPlanGoesOn(t *testing.T) {
 	for _, state := range []string{"memory", filepath.Join(t.TempDir(), "ledger")} {
 		api := withAPI(t)
-		if err := api.AddFault(onsd.Fault{API: "OnsDLQMessagePageQueryByGroupId", Delay: 5 * time.Second}); err != nil { // the first time
+		if err := api.AddFault(onsd.Fault{API: "OnsDLQMessagePageQueryByGroupId", Delay: 3 * time.Second}); err != nil { // the first time
 			t.Fatal(err)
 		}
-		status, stdout, stderr := repush(t.Context(), "", planFor(t, api, "--timeout", "3s", "--state", state)...)
+		status, stdout, stderr := repush(t.Context(), "", planFor(t, api, "--timeout", "2s", "--state", state)...)
 		if status != exitDone || !strings.Contains(stdout, "GID_billing: 23 to push") || !strings.Contains(stderr, "GoesOn") {
 			t.Errorf("%s: status %d\n%s\n%s", state, status, stdout, stderr)
 		}
