@@ -173,8 +173,8 @@ func TestReadmeSettings(t *testing.T) {
 // What is over the budget is named with its size, which may only shrink.
 func TestSize(t *testing.T) {
 	t.Parallel()
-	over := map[string]int{"events": 2132, "functions": 12537, "scripts": 9506}
-	for folder, budget := range map[string]int{"events": 1500, "functions": 12537, "scripts": 9506, "infra": 2800} {
+	over := map[string]int{"events": 2132, "functions": 12525, "scripts": 9506}
+	for folder, budget := range map[string]int{"events": 1500, "functions": 6500, "scripts": 2500, "infra": 2800} {
 		limit := max(budget, over[folder])
 		lines := 0
 		err := filepath.WalkDir("../"+folder, func(path string, d fs.DirEntry, err error) error {
