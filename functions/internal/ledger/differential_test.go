@@ -104,7 +104,7 @@ func (tw *twins) prepare(a *pushing.Ask, code string, reading bool) (ok bool) {
 			}
 			if r != nil && r.open() != nil {
 				open := r.open()
-				ok = open.State == sending || open.Until.After(now)
+				ok = open.Until.After(now) || open.State == sending && open.Probe == 0 // which Lua then forgets
 				return nil
 			}
 		case isNew && tw.isYoung(*a) && reading:
