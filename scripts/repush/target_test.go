@@ -482,6 +482,21 @@ func TestWhatAnswersIsNotBelieved(t *testing.T) {
 	noSecrets(t, stdout, stderr, string(raw))
 }
 
+// TestTokenInEveryAnswer: hiding it leaves nothing to read, which is no outcome.
+func TestTokenInEveryAnswer(t *testing.T) {
+	withKeys(t, "", "", "", "REPUSH_HTTP_TOKEN=results")
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var e events.Event
+		_ = json.NewDecoder(r.Body).Decode(&e)
+		fmt.Fprintf(w, `{"results":[{"eventId":%q,"outcome":"pushed"}]}`, e.ID)
+	}))
+	defer server.Close()
+	status, stdout, stderr := repush(t.Context(), "", injecting(csvOf(t, []string{"C0000000000000000000000000000001"}), "--to", server.URL, "--go")...)
+	if status == exitDone || !strings.Contains(stdout, "1 in doubt") {
+		t.Errorf("status %d\n%s\n%s", status, stdout, stderr)
+	}
+}
+
 // TestNobodyThere: every kind of target says that nothing was sent, without the
 // URL.
 func TestNobodyThere(t *testing.T) {

@@ -33,7 +33,7 @@ type watch struct {
 	wake      chan struct{} // full when something is to be written
 	ended     chan struct{} // closed when all is written
 	closing   func()
-	broken    error // why outcomes could not be written; to be read after the end
+	broken    error // why outcomes are not written any more; show's alone
 
 	mu       sync.Mutex
 	toWrite  []events.Event
