@@ -2,7 +2,6 @@ package planning
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -126,7 +125,7 @@ func (s *selection) run(ctx context.Context) error {
 	list, judge := s.deadLetters, s.ifAlive
 	switch s.plan.Source {
 	case events.Unconsumed:
-		list, judge = s.unconsumed, s.ifUnconsumed
+		list, judge = s.unconsumed, s.trace
 	case events.ByIDs, events.ByKeys:
 		list, judge = s.named, func(context.Context, *candidate) (string, error) { return "", nil }
 	}
@@ -321,12 +320,4 @@ func (s *selection) lookUp(ctx context.Context, op string, find func(ctx context
 		return err
 	})
 	return found, err
-}
-
-// decodeScan reads a scan that was kept.
-func decodeScan(text []byte) (s scan, err error) {
-	if err := json.Unmarshal(text, &s); err != nil {
-		return s, errors.New("the selection that was kept cannot be read: it is begun anew")
-	}
-	return s, nil
 }

@@ -26,11 +26,6 @@ func (s *selection) unconsumed(ctx context.Context) error {
 	return nil
 }
 
-// ifUnconsumed leaves out what the group has consumed.
-func (s *selection) ifUnconsumed(ctx context.Context, c *candidate) (reason string, err error) {
-	return s.trace(ctx, c.Topic, c.MsgID)
-}
-
 // lagMargin is how much earlier than what was consumed last is looked: messages
 // of other queues may be behind, and clocks differ.
 const lagMargin = 10 * time.Minute
@@ -93,10 +88,10 @@ func entryOf(m Stored) candidate {
 
 // trace says why a message is to be left out; empty: the group has not consumed
 // it, as far as is known.
-func (s *selection) trace(ctx context.Context, topic, msgID string) (reason string, err error) {
+func (s *selection) trace(ctx context.Context, c *candidate) (reason string, err error) {
 	var tracks map[string]string
 	err = s.call(ctx, OpTrace, func() error {
-		tracks, err = s.ports.Watcher.Trace(ctx, s.plan.InstanceID, topic, msgID)
+		tracks, err = s.ports.Watcher.Trace(ctx, s.plan.InstanceID, c.Topic, c.MsgID)
 		return err
 	})
 	if e := new(pushing.Error); errors.As(err, &e) && e.Code == codeNoMessage {

@@ -70,10 +70,8 @@ func (w *work) selection(ctx context.Context) (*selection, error) {
 		scan: scan{CutOff: w.Now()}, ports: w.ports, policy: w.policy, plan: w.incident.Plan,
 		alert: w.incident.Alert, person: w.incident.Person, now: w.Now, savedAt: w.Now(),
 	}
-	if text != nil {
-		if kept, err := decodeScan(text); err == nil {
-			s.scan = kept
-		}
+	if kept := (scan{}); json.Unmarshal(text, &kept) == nil { // else it is begun anew
+		s.scan = kept
 	}
 	s.save = func(ctx context.Context, kept scan) error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTime)
@@ -258,7 +256,7 @@ func (w *work) stillNeeds(ctx context.Context, s *selection, p events.Planned, e
 		}
 	}
 	if p.Source == events.Unconsumed && w.Now().Sub(p.CutOff) > fresh {
-		reason, err := s.trace(ctx, e.Topic, e.MsgID)
+		reason, err := s.trace(ctx, &candidate{Entry: e})
 		return reason == "", err
 	}
 	return true, nil
