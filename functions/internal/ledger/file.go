@@ -167,9 +167,6 @@ func (s fileShelf) record(m pushing.Message) (*record, error) {
 }
 
 func (s fileShelf) save(m pushing.Message, r *record) error {
-	if !s.tx.Writable() {
-		return nil
-	}
 	name := []byte(m.Key())
 	old, err := s.load(name)
 	if err != nil {
@@ -212,9 +209,6 @@ func (s fileShelf) owner(k pushing.RequestKey) (pushing.Message, bool) {
 }
 
 func (s fileShelf) own(k pushing.RequestKey, m pushing.Message) error {
-	if !s.tx.Writable() {
-		return nil
-	}
 	return s.tx.Bucket(ownersBucket).Put(requestName(k), []byte(m.Key()))
 }
 
@@ -255,9 +249,6 @@ func (s fileShelf) open(by time.Time) (n int) {
 }
 
 func (s fileShelf) forget(since time.Time) error {
-	if !s.tx.Writable() {
-		return nil
-	}
 	var old [][]byte
 	s.upTo(doneBucket, since, func(m []byte) bool {
 		old = append(old, bytes.Clone(m))
@@ -288,9 +279,6 @@ func (s fileShelf) orders() (orders, error) {
 }
 
 func (s fileShelf) setOrders(o orders) error {
-	if !s.tx.Writable() {
-		return nil
-	}
 	raw, err := json.Marshal(o)
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"sync"
 	"time"
@@ -30,7 +31,7 @@ type shelves interface {
 	do(change bool, step func(shelf) error) error
 }
 
-// shelf is what one step sees.
+// shelf is what one step sees. A step that may change nothing only reads.
 type shelf interface {
 	// record is nil when there is none. What is returned is the step's own.
 	record(m pushing.Message) (*record, error)
@@ -60,73 +61,65 @@ func newLocal(retention time.Duration, now func() time.Time, s shelves) *local {
 }
 
 // Claim implements [pushing.Ledger].
-func (l *local) Claim(_ context.Context, ask pushing.Ask) (c pushing.Claim, err error) {
-	err = l.shelves.do(true, func(s shelf) error {
-		c, err = l.answer(s, ask, func(r *record, at moment) pushing.Claim { return r.claim(ask, at) })
-		return err
-	})
-	return c, err
+func (l *local) Claim(_ context.Context, ask pushing.Ask) (pushing.Claim, error) {
+	return l.answer(true, ask, func(r *record, at moment) pushing.Claim { return r.claim(ask, at) })
 }
 
 // Receive implements [pushing.Ledger].
-func (l *local) Receive(_ context.Context, ask pushing.Ask, code string) (c pushing.Claim, err error) {
-	err = l.shelves.do(true, func(s shelf) error {
-		c, err = l.answer(s, ask, func(r *record, at moment) pushing.Claim {
-			q := r.find(ask.Request)
-			if q == nil {
-				q = r.add(ask, code, at)
-			}
-			return r.answer(q, pushing.Busy, at.now)
-		})
-		return err
+func (l *local) Receive(_ context.Context, ask pushing.Ask, code string) (pushing.Claim, error) {
+	return l.answer(true, ask, func(r *record, at moment) pushing.Claim {
+		q := r.find(ask.Request)
+		if q == nil {
+			q = r.add(ask, code, at)
+		}
+		return r.answer(q, pushing.Busy, at.now)
 	})
-	return c, err
 }
 
 // Read implements [pushing.Ledger].
-func (l *local) Read(_ context.Context, ask pushing.Ask) (c pushing.Claim, err error) {
-	err = l.shelves.do(false, func(s shelf) error {
-		c, err = l.answer(s, ask, func(r *record, at moment) pushing.Claim { return r.claim(ask, at) })
-		return err
-	})
-	return c, err
+func (l *local) Read(_ context.Context, ask pushing.Ask) (pushing.Claim, error) {
+	return l.answer(false, ask, func(r *record, at moment) pushing.Claim { return r.claim(ask, at) })
 }
 
-// answer applies a step to the record of ask, which it makes if need be.
-func (l *local) answer(s shelf, ask pushing.Ask, step func(*record, moment) pushing.Claim) (pushing.Claim, error) {
-	now, m := l.now(), ask.Message()
-	if owner, known := s.owner(ask.Request); known && owner != m {
-		return pushing.Claim{Ask: ask, Found: pushing.Contradicting, ReceivedAt: now}, nil
-	}
-	if err := s.forget(now.Add(-l.retention)); err != nil {
-		return pushing.Claim{}, err
-	}
-	r, err := s.record(m)
-	if err != nil {
-		return pushing.Claim{}, err
-	}
-	if r == nil {
-		r = &record{Touched: now}
-	}
-	standing, err := s.orders()
-	if err != nil {
-		return pushing.Claim{}, err
-	}
-	if err := s.own(ask.Request, m); err != nil {
-		return pushing.Claim{}, err
-	}
-	at := moment{now: now, order: standing.over(ask, now), probe: standing.halfOpen(ask, now)}
-	c := step(r, at)
-	if c.Fence > 0 && c.Probe > 0 && at.probe > 0 {
-		standing.probing(ask, now)
-		if err := s.setOrders(standing); err != nil {
-			return c, err
+// answer applies a step to the record of ask, which it makes if need be. Nothing of
+// it is kept without change.
+func (l *local) answer(change bool, ask pushing.Ask, step func(*record, moment) pushing.Claim) (c pushing.Claim, err error) {
+	err = l.shelves.do(change, func(s shelf) error {
+		now, m := l.now(), ask.Message()
+		if owner, known := s.owner(ask.Request); known && owner != m {
+			c = pushing.Claim{Ask: ask, Found: pushing.Contradicting, ReceivedAt: now}
+			return nil
 		}
-	}
-	if c.Request == (pushing.RequestKey{}) { // the record has dropped it
-		c.Ask = ask
-	}
-	return c, s.save(m, r)
+		if change {
+			if err := s.forget(now.Add(-l.retention)); err != nil {
+				return err
+			}
+		}
+		r, err := s.record(m)
+		if err != nil {
+			return err
+		}
+		if r == nil {
+			r = &record{Touched: now}
+		}
+		standing, err := s.orders()
+		if err != nil {
+			return err
+		}
+		at := moment{now: now, order: standing.over(ask, now), probe: standing.halfOpen(ask, now)}
+		if c = step(r, at); c.Request == (pushing.RequestKey{}) { // the record has dropped it
+			c.Ask = ask
+		}
+		if !change {
+			return nil
+		}
+		if c.Fence > 0 && c.Probe > 0 && at.probe > 0 {
+			standing.probing(ask, now)
+			err = s.setOrders(standing)
+		}
+		return errors.Join(err, s.own(ask.Request, m), s.save(m, r))
+	})
+	return c, err
 }
 
 // change applies one transition to the record of a claim. What the transition

@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"maps"
 	"sync"
 	"time"
 
@@ -67,9 +66,6 @@ func (s *memory) record(m pushing.Message) (*record, error) {
 }
 
 func (s *memory) save(m pushing.Message, r *record) error {
-	if s.copies {
-		return nil
-	}
 	if s.records[m] == nil {
 		s.queue = append(s.queue, m)
 	}
@@ -83,9 +79,7 @@ func (s *memory) owner(k pushing.RequestKey) (pushing.Message, bool) {
 }
 
 func (s *memory) own(k pushing.RequestKey, m pushing.Message) error {
-	if !s.copies {
-		s.owners[k] = m
-	}
+	s.owners[k] = m
 	return nil
 }
 
@@ -126,16 +120,6 @@ func (s *memory) forget(since time.Time) error {
 	return nil
 }
 
-func (s *memory) orders() (orders, error) {
-	if s.copies {
-		return maps.Clone(s.standings), nil
-	}
-	return s.standings, nil
-}
+func (s *memory) orders() (orders, error) { return s.standings, nil }
 
-func (s *memory) setOrders(o orders) error {
-	if !s.copies {
-		s.standings = o
-	}
-	return nil
-}
+func (s *memory) setOrders(o orders) error { s.standings = o; return nil }
