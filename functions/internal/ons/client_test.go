@@ -324,7 +324,7 @@ func TestCredentialsNeverShow(t *testing.T) {
 			}
 		}
 	}
-	if got := Credentials.String(Credentials{}) + ", " + own.String(); got != "credentials unset, credentials set" {
+	if got := fmt.Sprintf("%v, %#v, %x", own, own, own); got != "[redacted], [redacted], [redacted]" {
 		t.Error(got)
 	}
 }

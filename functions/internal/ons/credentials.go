@@ -3,35 +3,25 @@ package ons
 import (
 	"context"
 	"errors"
-	"log/slog"
+	"fmt"
+	"io"
 
 	"github.com/aliyun/alibaba-cloud-sdk-go/sdk/auth/credentials"
 )
 
 // Credentials sign a call. SecurityToken is empty for a plain access key. The
-// zero value means none. However it is printed, nothing of it shows.
+// zero value means none. However printed or marshalled they show "[redacted]".
 type Credentials struct {
 	AccessKeyID     string
 	AccessKeySecret string
 	SecurityToken   string
 }
 
-// String returns "credentials unset" or "credentials set".
-func (c Credentials) String() string {
-	if c == (Credentials{}) {
-		return "credentials unset"
-	}
-	return "credentials set"
-}
+// Format prints "[redacted]", whatever the verb.
+func (c Credentials) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "[redacted]") }
 
-// GoString returns what String returns, for %#v.
-func (c Credentials) GoString() string { return c.String() }
-
-// MarshalText returns what String returns, for JSON logs.
-func (c Credentials) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
-
-// LogValue returns what String returns, for log/slog.
-func (c Credentials) LogValue() slog.Value { return slog.StringValue(c.String()) }
+// MarshalText returns "[redacted]".
+func (c Credentials) MarshalText() ([]byte, error) { return []byte("[redacted]"), nil }
 
 type credentialsKey struct{}
 
