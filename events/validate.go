@@ -254,6 +254,9 @@ func (r rule) clip(text string) string {
 	return text
 }
 
+// ClipReason makes any text fit for a Reason: one line of at most 256 characters.
+func ClipReason(text string) string { return proseRule.clip(text) }
+
 // upTo is the rule of a list of such texts.
 func (r rule) upTo(most int) rule { r.most = most; return r }
 

@@ -6,8 +6,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/ons-repush/ons-repush/events"
 	"github.com/ons-repush/ons-repush/functions/internal/pushing"
@@ -97,13 +95,13 @@ func (d *decoder) alerts(m *monitor, raw []byte, o object, from origin) {
 func (a alert) delivery() pushing.Delivery {
 	metric, _, _ := strings.Cut(a.metric, "#") // "#60" is the period
 	at := slices.IndexFunc(meanings, func(m meaning) bool { return strings.HasPrefix(metric, m.prefix) })
-	reason := clip("alert: " + metric + " of rule " + cmp.Or(a.rule, "?"))
+	reason := events.ClipReason("alert: " + metric + " of rule " + cmp.Or(a.rule, "?"))
 	d := pushing.Delivery{Alert: true}
 	switch {
 	case at < 0:
-		d.Nothing = clip("nothing to do: the metric is neither SendDLQMessageCount… nor ConsumerLag…; " + reason)
+		d.Nothing = events.ClipReason("nothing to do: the metric is neither SendDLQMessageCount… nor ConsumerLag…; " + reason)
 	case slices.Contains(calm, a.state):
-		d.Nothing = clip("nothing to do: the state is " + a.state + "; " + reason)
+		d.Nothing = events.ClipReason("nothing to do: the state is " + a.state + "; " + reason)
 	case !slices.Contains(firing, a.state):
 		rule := "must be one of " + strings.Join(slices.Concat(firing, calm), ", ")
 		d.Err = &events.ValidationError{Problems: []events.Problem{{Field: a.stateField, Rule: rule}}}
@@ -126,23 +124,6 @@ func (a alert) plan(source events.Selection, reason string) events.Plan {
 		p.Topic = ""
 	}
 	return p
-}
-
-// maxReason bounds the reason of a plan, in characters.
-const maxReason = 256
-
-// clip makes any text fit for people.
-func clip(text string) string {
-	text = strings.Map(func(c rune) rune {
-		if unicode.IsControl(c) || c == utf8.RuneError {
-			return ' '
-		}
-		return c
-	}, text)
-	if utf8.RuneCountInString(text) > maxReason {
-		text = string([]rune(text)[:maxReason-1]) + "…"
-	}
-	return text
 }
 
 // isForm tells a webhook's form from every other text.

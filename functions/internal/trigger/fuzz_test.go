@@ -103,7 +103,7 @@ func checkPlan(t *testing.T, body []byte) {
 		if d.Plan != nil && (d.Plan.Validate() != nil || d.Plan.Again && (d.Alert || !d.Human || len(b.Deliveries) > 1)) {
 			t.Errorf("believed %+v", d.Plan)
 		}
-		if d.Alert && d.Human || utf8.RuneCountInString(d.Nothing) > maxReason {
+		if d.Alert && d.Human || utf8.RuneCountInString(d.Nothing) > 256 {
 			t.Errorf("alert: %+v", d)
 		}
 		if r := restricted[i]; r.Request != d.Request || r.Human || r.Err == nil && !r.Alert || d.Alert && r.Err == nil && !cmp.Equal(r.Plan, d.Plan) {
