@@ -34,25 +34,26 @@ type Delivery struct {
 	Human bool
 }
 
-// Result is what became of one delivery, in the order of the deliveries.
+// Result is what became of one delivery, in the order of the deliveries. Its JSON is
+// that of the function's return value (section 8 of the design).
 type Result struct {
-	EventID string
-	MsgID   string
+	EventID string `json:"eventId"`
+	MsgID   string `json:"msgId"`
 	// Outcome is empty while nothing is decided, and for control events.
-	Outcome events.Outcome
-	Code    string
-	Message string
+	Outcome events.Outcome `json:"outcome,omitempty"`
+	Code    string         `json:"code,omitempty"`
+	Message string         `json:"message,omitempty"`
+	// Report answers a control event; it is sent as JSON.
+	Report any `json:"report,omitempty"`
 	// Hint and MaybeDuplicate are those of the result event, as far as this is the
-	// delivery that decided.
-	Hint           string
-	MaybeDuplicate bool
+	// delivery that decided: what a person who asks directly must be told.
+	Hint           string `json:"hint,omitempty"`
+	MaybeDuplicate bool   `json:"maybeDuplicate,omitempty"`
 	// Deferred: not decided, and the platform shall deliver the event again.
-	Deferred bool
+	Deferred bool `json:"-"`
 	// Parked: not decided, and the ledger has it: the event is consumed and the
 	// sweep goes on with it.
-	Parked bool
-	// Report answers a control event; it is sent as JSON.
-	Report any
+	Parked bool `json:"-"`
 	// RetryAfter is how long to wait before that; zero means not known.
-	RetryAfter time.Duration
+	RetryAfter time.Duration `json:"-"`
 }

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/ons-repush/ons-repush/events"
 	"github.com/ons-repush/ons-repush/functions/internal/pushing"
 )
 
@@ -36,20 +35,6 @@ type returnValue[R any] struct {
 	Deferred int `json:"deferred"`
 }
 
-// result has no outcome while the request is not decided, and for control
-// events, which have a report.
-type result struct {
-	EventID string          `json:"eventId"`
-	MsgID   string          `json:"msgId"`
-	Outcome events.Outcome  `json:"outcome,omitempty"`
-	Code    string          `json:"code,omitempty"`
-	Message string          `json:"message,omitempty"`
-	Report  json.RawMessage `json:"report,omitempty"`
-	// What a person who asks directly must be told, when it is so.
-	Hint           string `json:"hint,omitempty"`
-	MaybeDuplicate bool   `json:"maybeDuplicate,omitempty"`
-}
-
 // Answer turns the results, in the order of the deliveries, into what the
 // platform understands. A delivery without a result, or with one that is neither
 // an outcome nor a report nor parked, counts as deferred: nobody knows that it
@@ -59,7 +44,7 @@ type result struct {
 // success, and what is parked is the ledger's.
 func (b Batch) Answer(results []pushing.Result) Answer {
 	return b.answer(results, func(settled []pushing.Result, deferred int) any {
-		value := returnValue[result]{Results: []result{}, Deferred: deferred}
+		value := returnValue[pushing.Result]{Results: []pushing.Result{}, Deferred: deferred}
 		for i, r := range settled {
 			value.Results = append(value.Results, resultOf(b.Deliveries[i], r))
 		}
@@ -125,15 +110,15 @@ func (b Batch) answer(results []pushing.Result, returned func(settled []pushing.
 
 // resultOf says in words when a report cannot be written: the event was obeyed,
 // and to fail would deliver it again.
-func resultOf(delivery pushing.Delivery, r pushing.Result) result {
-	element := result{delivery.Request.ID, delivery.Data.MsgID, r.Outcome, r.Code, r.Message, nil, r.Hint, r.MaybeDuplicate}
-	if r.Report != nil {
-		var err error
-		if element.Report, err = json.Marshal(r.Report); err != nil {
-			element.Code, element.Message = pushing.Internal.String(), "the report is no JSON"
-		}
+func resultOf(delivery pushing.Delivery, r pushing.Result) pushing.Result {
+	r.EventID, r.MsgID = delivery.Request.ID, delivery.Data.MsgID
+	report, err := json.Marshal(r.Report)
+	if err != nil {
+		r.Report, r.Code, r.Message = nil, pushing.Internal.String(), "the report is no JSON"
+	} else if r.Report != nil {
+		r.Report = json.RawMessage(report)
 	}
-	return element
+	return r
 }
 
 // reportOf is the report of a result as JSON, or why there is none.
