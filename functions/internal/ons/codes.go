@@ -7,12 +7,10 @@ import (
 	"github.com/ons-repush/ons-repush/functions/internal/pushing"
 )
 
-// Codes that need more than a kind: nobody, or not the named client, is there;
-// nothing matches; and a gateway that was unavailable, probably before it passed
-// the call on.
+// Codes that need more than a kind: nobody, or not the named client, is there; and a
+// gateway that was unavailable, probably before it passed the call on.
 const (
 	notOnline          = "BIZ_CONSUMER_NOT_ONLINE"
-	noMessage          = "BIZ_NO_MESSAGE"
 	serviceUnavailable = "ServiceUnavailable"
 )
 
@@ -39,7 +37,7 @@ const (
 var table = []row{
 	{notOnline, pushing.NoClient, fromErrorPage,
 		"start a consumer of the group; the push is tried again when one is online"},
-	{noMessage, pushing.Refused, fromErrorPage,
+	{pushing.CodeNoMessage, pushing.Refused, fromErrorPage,
 		"check the message id and the topic; the message may also be older than the three days that messages are kept"},
 	{"BIZ_FIELD_CHECK_INVALID", pushing.Refused, fromErrorPage,
 		"compare the instance, topic, group, message id and client id of the request with the console"},

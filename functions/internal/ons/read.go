@@ -102,7 +102,7 @@ func (c *Client) ByKey(ctx context.Context, instanceID, topic, key string) (foun
 // leaves response empty.
 func (c *Client) seek(ctx context.Context, request requests.AcsRequest, response responses.AcsResponse) error {
 	_, err := c.call(ctx, c.list, request, response)
-	if e := (*pushing.Error)(nil); errors.As(err, &e) && e.Code == noMessage {
+	if e := (*pushing.Error)(nil); errors.As(err, &e) && e.Code == pushing.CodeNoMessage {
 		return nil
 	}
 	return err

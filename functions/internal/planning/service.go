@@ -169,7 +169,7 @@ func (j *job) begin(ctx context.Context) {
 	}
 	switch {
 	case d.Err != nil:
-		j.result = j.refuse(ctx, d, rejection(d.Err))
+		j.result = j.refuse(ctx, d, Report{Code: pushing.RejectionCode(d.Err), Message: d.Err.Error()})
 	case d.Sweep != nil:
 		j.result = j.sweep(ctx, j.line.InvocationID, *d.Sweep)
 	case d.Nothing != "":
@@ -215,15 +215,6 @@ func (s *Service) untilStop(ctx context.Context) (context.Context, context.Cance
 // answer is the result of what is done with.
 func answer(r Report) pushing.Result {
 	return pushing.Result{Code: r.Code, Message: r.Message, Report: r}
-}
-
-func rejection(cause error) Report {
-	r := Report{Code: CodeInvalid, Message: cause.Error()}
-	var coded interface{ Code() string }
-	if errors.As(cause, &coded) {
-		r.Code = coded.Code()
-	}
-	return r
 }
 
 // refuse answers what cannot be right, by an event, too, where somebody asked for

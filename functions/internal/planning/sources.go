@@ -94,7 +94,7 @@ func (s *selection) trace(ctx context.Context, c *candidate) (reason string, err
 		tracks, err = s.ports.Watcher.Trace(ctx, s.plan.InstanceID, c.Topic, c.MsgID)
 		return err
 	})
-	if e := new(pushing.Error); errors.As(err, &e) && e.Code == codeNoMessage {
+	if e := new(pushing.Error); errors.As(err, &e) && e.Code == pushing.CodeNoMessage {
 		return outGone, nil
 	}
 	if err != nil {
@@ -113,9 +113,6 @@ func (s *selection) trace(ctx context.Context, c *candidate) (reason string, err
 	}
 	return outNoTrace, nil
 }
-
-// codeNoMessage is the API's (source: ons-openapi.md 2.2).
-const codeNoMessage = "BIZ_NO_MESSAGE"
 
 // named looks up what a person named.
 func (s *selection) named(ctx context.Context) error {

@@ -199,9 +199,7 @@ func (s *selection) call(ctx context.Context, op string, do func() error) error 
 		if !errors.As(err, &e) || e.Kind != pushing.Unavailable || try == unavailableTries || ctx.Err() != nil {
 			return err
 		}
-		select {
-		case <-time.After(firstDelay << (try - 1)):
-		case <-ctx.Done():
+		if pushing.Sleep(ctx, firstDelay<<(try-1)) != nil {
 			return err
 		}
 	}

@@ -187,21 +187,9 @@ func (a *attempt) goesOn(e *Error, called bool) bool {
 			return false
 		}
 		delay := min(firstDelay<<(a.failures-1), lastDelay)
-		return sleep(a.start, delay/2+time.Duration(a.Jitter()*float64(delay)/2))
+		return Sleep(a.start, delay/2+time.Duration(a.Jitter()*float64(delay)/2)) == nil
 	}
 	return false
-}
-
-// sleep waits for d and reports false when ctx ends first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // takeBack uncounts a push that was definitely not sent.
@@ -224,7 +212,7 @@ func (a *attempt) takeBack(ctx context.Context, e *Error) (result Result, done b
 // usesOffsetID switches to the message's other id, once.
 func (a *attempt) usesOffsetID(e *Error) bool {
 	offset := a.claim.Data.OffsetID
-	if e.Code != codeNoMessage || offset == "" || a.target.MsgID == offset {
+	if e.Code != CodeNoMessage || offset == "" || a.target.MsgID == offset {
 		return false
 	}
 	a.target.MsgID = offset

@@ -218,6 +218,18 @@ func Paced(ctx context.Context, p Pacer, lane events.Priority, tries int, op str
 	}
 }
 
+// Sleep waits for d, or until ctx ends and returns its error.
+func Sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // noSlot is the error of a call that never got its slot.
 func noSlot(op string, err error) *Error {
 	code := codeLimiter

@@ -1,6 +1,7 @@
 package pushing
 
 import (
+	"errors"
 	"time"
 
 	"github.com/ons-repush/ons-repush/events"
@@ -32,6 +33,16 @@ type Delivery struct {
 	// Human: priority "human" is honoured. Set for single events by direct
 	// invoke or with the token.
 	Human bool
+}
+
+// RejectionCode is the code of a delivery that its Err rejects: the error's own, or
+// that of an event whose fields are wrong.
+func RejectionCode(cause error) string {
+	var coded interface{ Code() string }
+	if errors.As(cause, &coded) {
+		return coded.Code()
+	}
+	return Invalid.String()
 }
 
 // Result is what became of one delivery, in the order of the deliveries. Its JSON is

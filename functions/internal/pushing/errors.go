@@ -42,6 +42,10 @@ func (k Kind) String() string {
 	return kindNames[k]
 }
 
+// CodeNoMessage is the API's code for an id, or a span of time, under which nothing
+// is stored (source: ons-openapi.md 2.2).
+const CodeNoMessage = "BIZ_NO_MESSAGE"
+
 // Error is what every port returns when it fails. Its text carries no secret:
 // whoever makes one redacts the cause first.
 type Error struct {

@@ -3,7 +3,6 @@ package pushing
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -12,7 +11,6 @@ import (
 
 // Codes of our own, beside those of the API.
 const (
-	codeInvalid       = "Invalid"
 	codeNotAllowed    = "NotAllowed"
 	codeContradicting = "Contradicting"
 	codeTooOld        = "TooOld"
@@ -30,9 +28,6 @@ const (
 	codeLimiter       = "LimiterUnavailable"
 	codeYoung         = "LedgerYoung"
 	codeDone          = "Done"
-	// codeNoMessage is the API's: nothing is stored under this id (source:
-	// ons-openapi.md 2.2).
-	codeNoMessage = "BIZ_NO_MESSAGE"
 )
 
 // ending is an outcome with the words that go with it.
@@ -135,11 +130,7 @@ func (w *work) completed(c Claim, e ending) events.Completed {
 // refuseUnread answers a delivery that is no valid request. It has no record:
 // the same bytes are refused the same way every time.
 func (w *work) refuseUnread(ctx context.Context, cause error) Result {
-	e := ending{outcome: events.Rejected, code: codeInvalid, message: cause.Error(), hint: "correct the event and send it under a new id"}
-	var coded interface{ Code() string }
-	if errors.As(cause, &coded) {
-		e.code = coded.Code()
-	}
+	e := ending{outcome: events.Rejected, code: RejectionCode(cause), message: cause.Error(), hint: "correct the event and send it under a new id"}
 	return w.emitUnrecorded(ctx, e, "")
 }
 

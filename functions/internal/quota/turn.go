@@ -64,14 +64,14 @@ func (t *turn) Book(ctx context.Context) (pushing.Slot, error) {
 			if limited && due.After(deadline) {
 				return nil, pushing.ErrNoSlot
 			}
-			if err := sleep(ctx, b.Wait-Horizon); err != nil {
+			if err := pushing.Sleep(ctx, b.Wait-Horizon); err != nil {
 				return nil, err
 			}
 			continue
 		}
 		p.learn(o, t.settle())
 		s := &slot{pacer: p, booking: b}
-		if err := sleep(ctx, b.Wait); err != nil {
+		if err := pushing.Sleep(ctx, b.Wait); err != nil {
 			s.Report(pushing.Unused)
 			return nil, err
 		}
@@ -102,16 +102,4 @@ func (s *slot) Report(v pushing.Verdict) {
 // saw more: the monotonic one may stand still while a virtual machine is frozen.
 func since(now, t time.Time) time.Duration {
 	return max(now.Sub(t), now.Round(0).Sub(t.Round(0)))
-}
-
-// sleep waits for d, or until ctx ends and returns its error.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
