@@ -1,6 +1,4 @@
-//go:build crash
-
-package wiring
+package crashtest
 
 import (
 	"os"
@@ -11,8 +9,7 @@ import (
 )
 
 // Bomb kills the process (SIGKILL) when it passes the point that CRASH_AT names,
-// as "before claim" or "after claim:3" for the third time. No deployed build has
-// this file.
+// as "before claim" or "after claim:3" for the third time.
 type Bomb struct {
 	point string
 	left  atomic.Int64
@@ -27,8 +24,8 @@ func NewBomb() *Bomb {
 	return b
 }
 
-// Around passes the points before and after a call.
-func (b *Bomb) Around(call string, do func()) {
+// around passes the points before and after a call.
+func (b *Bomb) around(call string, do func()) {
 	b.pass("before " + call)
 	do()
 	b.pass("after " + call)
