@@ -69,17 +69,10 @@ func newFunction(ctx context.Context, p wiring.Process) (*function, error) {
 	return &function{service: service, token: serve.Token(p.Config.Token), webhook: serve.Token(p.Config.WebhookToken), state: state}, nil
 }
 
-// handle is one invocation: bytes in, the platform's answer out.
+// handle is one invocation.
 func (f *function) handle(ctx context.Context, in serve.Invocation, body []byte) serve.Answer {
-	ctx = wiring.WithCredentials(ctx, in)
-	batch := trigger.Decode(body, trigger.Options{
-		Plan: true, AlertOnly: in.AlertOnly, Allows: f.token.Allows, AllowsAlert: f.webhook.Is,
-	})
-	if batch.NotAnEvent && !in.Platform {
-		return wiring.NotAnEvent(batch.Deliveries[0].Err)
-	}
-	answer := batch.PlanAnswer(f.service.Handle(ctx, in.ID, batch.Deliveries))
-	return serve.Answer{Body: answer.Body, GiveBack: answer.GiveBack, Reason: answer.Reason, RetryAfter: answer.RetryAfter, Unauthorized: in.AlertOnly && answer.Unauthorized}
+	o := trigger.Options{Plan: true, AlertOnly: in.AlertOnly, Allows: f.token.Allows, AllowsAlert: f.webhook.Is}
+	return wiring.Handle(ctx, in, body, o, f.service.Handle, trigger.Batch.PlanAnswer)
 }
 
 // logPlan writes the line of one delivery, or of an incident that a sweep went on

@@ -6,6 +6,9 @@ package main
 import (
 	"context"
 
+	"github.com/sirupsen/logrus"
+
+	"github.com/ons-repush/ons-repush/events"
 	"github.com/ons-repush/ons-repush/functions/internal/config"
 	"github.com/ons-repush/ons-repush/functions/internal/ons"
 	"github.com/ons-repush/ons-repush/functions/internal/planning"
@@ -31,6 +34,16 @@ type function struct {
 	service *pushing.Service
 	token   serve.Token
 	state   *wiring.State
+}
+
+// ports are what the domain calls. Builds with the tag "crash" put points
+// between them at which a test kills the process; see crash.go.
+type ports struct {
+	pushing.Pusher
+	pushing.Connections
+	pushing.Pacer
+	pushing.Ledger
+	pushing.Emitter
 }
 
 // newFunction wires the adapters. ctx ends when the process is about to stop.
@@ -65,13 +78,36 @@ func newFunction(ctx context.Context, p wiring.Process) (*function, error) {
 	return &function{service: service, token: serve.Token(p.Config.Token), state: state}, nil
 }
 
-// handle is one invocation: bytes in, the platform's answer out.
+// handle is one invocation.
 func (f *function) handle(ctx context.Context, in serve.Invocation, body []byte) serve.Answer {
-	ctx = wiring.WithCredentials(ctx, in)
-	batch := trigger.Decode(body, trigger.Options{Allows: f.token.Allows})
-	if batch.NotAnEvent && !in.Platform {
-		return wiring.NotAnEvent(batch.Deliveries[0].Err)
+	return wiring.Handle(ctx, in, body, trigger.Options{Allows: f.token.Allows}, f.service.Handle, trigger.Batch.Answer)
+}
+
+// logRequest writes the line of one request.
+func logRequest(l *wiring.Logger, line pushing.Line) {
+	outcome, level := string(line.Result.Outcome), logrus.InfoLevel
+	switch r := line.Result; {
+	case r.Report != nil:
+		outcome = "answered"
+	case r.Parked:
+		outcome = "parked"
+	case r.Outcome == "":
+		outcome, level = "deferred", logrus.WarnLevel
+	case r.Outcome == events.Failed, r.Outcome == events.Unknown, r.Outcome == events.Abandoned:
+		level = logrus.WarnLevel
 	}
-	answer := batch.Answer(f.service.Handle(ctx, in.ID, batch.Deliveries))
-	return serve.Answer{Body: answer.Body, GiveBack: answer.GiveBack, Reason: answer.Reason, RetryAfter: answer.RetryAfter}
+	if !l.IsLevelEnabled(level) {
+		return
+	}
+	data := line.Data
+	entry := l.WithFields(logrus.Fields{
+		"invocationId": line.InvocationID, "eventId": line.Request.ID, "operationId": data.OperationID,
+		"instance": data.InstanceID, "group": data.GroupID, "topic": data.Topic, "msgId": data.MsgID, "generation": max(1, data.Generation),
+		"outcome": outcome, "code": line.Result.Code, "requestId": line.RequestID,
+		"attempts": line.Attempts, "waitMs": line.WaitMs, "callMs": line.CallMs,
+	})
+	if line.Err != nil {
+		entry = entry.WithError(line.Err)
+	}
+	entry.Log(level, line.Result.Message)
 }

@@ -14,7 +14,9 @@ import (
 	"github.com/ons-repush/ons-repush/events/sink"
 	"github.com/ons-repush/ons-repush/functions/internal/config"
 	"github.com/ons-repush/ons-repush/functions/internal/ons"
+	"github.com/ons-repush/ons-repush/functions/internal/pushing"
 	"github.com/ons-repush/ons-repush/functions/internal/serve"
+	"github.com/ons-repush/ons-repush/functions/internal/trigger"
 )
 
 // gcPercent trades CPU, of which waiting for the quota leaves enough, for
@@ -108,16 +110,20 @@ func (p Process) Sink(targets []string, api *ons.Client) (sink.Sink, error) {
 	})
 }
 
-// WithCredentials gives the call the credentials that its invocation brought.
-func WithCredentials(ctx context.Context, in serve.Invocation) context.Context {
-	if in.Credentials == (serve.Credentials{}) {
-		return ctx
+// Handle is one invocation: bytes in, the platform's answer out. Its calls are signed
+// with the credentials that it brought, if any.
+func Handle(
+	ctx context.Context, in serve.Invocation, body []byte, o trigger.Options,
+	decide func(ctx context.Context, invocationID string, deliveries []pushing.Delivery) []pushing.Result,
+	answer func(trigger.Batch, []pushing.Result) trigger.Answer,
+) serve.Answer {
+	batch := trigger.Decode(body, o)
+	if batch.NotAnEvent && !in.Platform {
+		text, _ := json.Marshal(map[string]string{"errorMessage": batch.Deliveries[0].Err.Error(), "errorType": "NotAnEvent"})
+		return serve.Answer{NotAnEvent: true, Body: text}
 	}
-	return ons.WithCredentials(ctx, ons.Credentials(in.Credentials))
-}
-
-// NotAnEvent is the answer to an outsider whose bytes are no event at all.
-func NotAnEvent(why error) serve.Answer {
-	body, _ := json.Marshal(map[string]string{"errorMessage": why.Error(), "errorType": "NotAnEvent"})
-	return serve.Answer{NotAnEvent: true, Body: body}
+	a := answer(batch, decide(ons.WithCredentials(ctx, ons.Credentials(in.Credentials)), in.ID, batch.Deliveries))
+	return serve.Answer{
+		Body: a.Body, GiveBack: a.GiveBack, Reason: a.Reason, RetryAfter: a.RetryAfter, Unauthorized: in.AlertOnly && a.Unauthorized,
+	}
 }
