@@ -74,29 +74,20 @@ var settings = []Setting{
 	{Name: "REPUSH_QPS", Default: "10", Unit: "calls per second", Doc: "pushes a second for the account, region and API; 0.1 to 100,000",
 		parse: func(c *Config, v string) (err error) { c.QPS, err = number(v, 0.1, 100_000); return err }},
 	{Name: "REPUSH_CONCURRENCY", Default: "150", Unit: "calls", Doc: "pushes in flight per instance; 1 to 10,000",
-		parse: func(c *Config, v string) (err error) { c.Policy.Concurrency, err = integer(v, 1, 10_000); return err }},
+		parse: integer(1, 10_000, func(c *Config) *int { return &c.Policy.Concurrency })},
 	{Name: "REPUSH_ON_UNKNOWN", Default: "hold", Unit: "hold or push", Doc: "a push of unknown fate is reported (`hold`), or repeated once inside the deadline and marked `maybeDuplicate` (`push`)",
 		parse: func(c *Config, v string) error {
 			c.Policy.OnUnknown = events.OnUnknown(v)
 			return oneOf(v, "hold", "push")
 		}},
 	{Name: "REPUSH_MAX_PUSHES", Default: "3", Unit: "pushes", Doc: "pushes per message over its lifetime, accepted and unknown ones; 1 to 1,000",
-		parse: func(c *Config, v string) (err error) { c.Policy.MaxPushes, err = integer(v, 1, 1000); return err }},
+		parse: integer(1, 1000, func(c *Config) *int { return &c.Policy.MaxPushes })},
 	{Name: "REPUSH_GIVE_UP_AFTER", Default: "24h", Unit: "duration", Doc: "undecided for so long since first received: `abandoned`; 1m to 168h",
-		parse: func(c *Config, v string) (err error) {
-			c.Policy.GiveUpAfter, err = duration(v, time.Minute, 168*time.Hour)
-			return err
-		}},
+		parse: duration(time.Minute, 168*time.Hour, func(c *Config) *time.Duration { return &c.Policy.GiveUpAfter })},
 	{Name: "REPUSH_MAX_AGE", Default: "72h", Unit: "duration", Doc: "messages stored longer ago (`storedAt`) are `expired` without a call; 1h to 720h",
-		parse: func(c *Config, v string) (err error) {
-			c.Policy.MaxAge, err = duration(v, time.Hour, 720*time.Hour)
-			return err
-		}},
+		parse: duration(time.Hour, 720*time.Hour, func(c *Config) *time.Duration { return &c.Policy.MaxAge })},
 	{Name: "REPUSH_PUSH_TIMEOUT", Default: "15s", Unit: "duration", Doc: "one push call; the broker itself waits up to 10 s for the listener; 1s to 60s",
-		parse: func(c *Config, v string) (err error) {
-			c.Policy.PushTimeout, err = duration(v, time.Second, time.Minute)
-			return err
-		}},
+		parse: duration(time.Second, time.Minute, func(c *Config) *time.Duration { return &c.Policy.PushTimeout })},
 	{Name: "REPUSH_HTTP_TOKEN", Unit: "text", Secret: true, Doc: "bearer token for outsiders, in the Authorization header; 16 to 512 visible ASCII characters",
 		parse: func(c *Config, v string) error { c.Token = v; return token(v) }},
 	{Name: "REPUSH_WEBHOOK_TOKEN", Unit: "text", Secret: true, Only: Plan, Doc: "admits alerts, and nothing else, over HTTP: query parameter `token` or header `X-Repush-Token`; 16 to 512 visible ASCII characters",
@@ -104,14 +95,11 @@ var settings = []Setting{
 	{Name: "REPUSH_PLAN_LAG", Default: "manifest", Unit: "manifest or push", Only: Plan, Doc: "alerts about lag end at the manifest, or send requests too (`push`): the queue delivers those messages as well, so they are marked `maybeDuplicate`",
 		parse: func(c *Config, v string) error { c.Plan.PushLag = v == "push"; return oneOf(v, "manifest", "push") }},
 	{Name: "REPUSH_PLAN_COOLDOWN", Default: "30m", Unit: "duration", Only: Plan, Doc: "alerts that repeat join the incident until so long after its end; 1m to 24h",
-		parse: func(c *Config, v string) (err error) {
-			c.Plan.Cooldown, err = duration(v, time.Minute, 24*time.Hour)
-			return err
-		}},
+		parse: duration(time.Minute, 24*time.Hour, func(c *Config) *time.Duration { return &c.Plan.Cooldown })},
 	{Name: "REPUSH_PLAN_LIMIT", Default: "1000", Unit: "messages", Only: Plan, Doc: "messages of one plan; 1 to 10,000",
-		parse: func(c *Config, v string) (err error) { c.Plan.Limit, err = integer(v, 1, 10_000); return err }},
+		parse: integer(1, 10_000, func(c *Config) *int { return &c.Plan.Limit })},
 	{Name: "REPUSH_GROUP_BUDGET", Default: "1000", Unit: "pushes", Only: Plan, Doc: "pushes that alerts may ask for in 24 h, for each consumer group and without a person; 0 to 100,000",
-		parse: func(c *Config, v string) (err error) { c.Plan.GroupBudget, err = integer(v, 0, 100_000); return err }},
+		parse: integer(0, 100_000, func(c *Config) *int { return &c.Plan.GroupBudget })},
 	{Name: "REPUSH_LOG_LEVEL", Default: "info", Unit: "level", Doc: "debug, info, warn or error",
 		parse: func(c *Config, v string) error { c.LogLevel = v; return oneOf(v, "debug", "info", "warn", "error") }},
 }
@@ -230,20 +218,26 @@ func number(v string, low, high float64) (float64, error) {
 	return n, nil
 }
 
-func integer(v string, low, high int) (int, error) {
-	n, err := strconv.Atoi(v)
-	if err != nil || n < low || n > high {
-		return 0, fmt.Errorf("must be a whole number from %d to %d", low, high)
+func integer(low, high int, to func(*Config) *int) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		n, err := strconv.Atoi(v)
+		if err != nil || n < low || n > high {
+			return fmt.Errorf("must be a whole number from %d to %d", low, high)
+		}
+		*to(c) = n
+		return nil
 	}
-	return n, nil
 }
 
-func duration(v string, low, high time.Duration) (time.Duration, error) {
-	d, err := time.ParseDuration(v)
-	if err != nil || d < low || d > high {
-		return 0, fmt.Errorf("must be a duration with a unit, from %s to %s", low, high)
+func duration(low, high time.Duration, to func(*Config) *time.Duration) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		d, err := time.ParseDuration(v)
+		if err != nil || d < low || d > high {
+			return fmt.Errorf("must be a duration with a unit, from %s to %s", low, high)
+		}
+		*to(c) = d
+		return nil
 	}
-	return d, nil
 }
 
 // identifier admits region ids, which become part of a host name.
