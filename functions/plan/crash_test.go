@@ -41,7 +41,7 @@ func TestCrashes(t *testing.T) {
 			var died atomic.Int64
 			where := state(t)
 			var wg sync.WaitGroup
-			gate := make(chan struct{}, 8) // they wait for leases most of the time
+			gate := make(chan struct{}, 16) // they wait for leases most of the time
 			for i, point := range points {
 				wg.Go(func() {
 					gate <- struct{}{}
@@ -73,7 +73,9 @@ func crashed(t *testing.T, instance, point, state string, died *atomic.Int64) {
 		deaths = []string{point, "after request", ""}
 	}
 	for _, at := range deaths {
-		p := start(t, crashBinary, fcd.FCGo1, 4*time.Second, append(slices.Clone(env), "CRASH_AT="+at))
+		p := start(t, crashBinary, fcd.FCGo1, 4*time.Second, append(slices.Clone(env), "CRASH_AT="+at), func(o *fcd.Options) {
+			o.AccountID = instance // whose quotas no other trial shares
+		})
 		for range 20 { // until the lease of the dead is over
 			response, _ := p.Invoke(context.Background(), alertOf(t, instance, "SendDLQMessageCountPerGid", ""))
 			reports = append(reports, string(response.Payload))

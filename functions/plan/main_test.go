@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -44,6 +45,7 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	_ = flag.Set("test.parallel", "8") // they wait more than they work; -parallel wins
 	var err error
 	if binaries, err = os.MkdirTemp("", "plan-test-"); err != nil {
 		panic(err)
@@ -210,14 +212,18 @@ type process struct {
 	out, log *output
 }
 
-func start(tb testing.TB, build func() (string, error), runtime fcd.Runtime, timeout time.Duration, env []string) process {
+func start(tb testing.TB, build func() (string, error), runtime fcd.Runtime, timeout time.Duration, env []string, change ...func(*fcd.Options)) process {
 	tb.Helper()
 	path, err := build()
 	if err != nil {
 		tb.Fatal(err)
 	}
 	p := process{out: new(output), log: new(output)}
-	p.Function, err = fcd.Start(tb.Context(), fcd.Options{Binary: path, Runtime: runtime, Env: env, Timeout: timeout, Stdout: p.out, Stderr: p.log})
+	o := fcd.Options{Binary: path, Runtime: runtime, Env: env, Timeout: timeout, Stdout: p.out, Stderr: p.log}
+	for _, c := range change {
+		c(&o)
+	}
+	p.Function, err = fcd.Start(tb.Context(), o)
 	if err != nil {
 		tb.Fatalf("%v\n%s", err, p.log)
 	}

@@ -74,11 +74,12 @@ type wreck struct {
 }
 
 // run starts a process, hands it the payload, and kills it when told, or ends
-// it.
+// it. It has the quotas of one of some accounts: ten look-ups a second, which all
+// that share a Redis would share, would be what the tests wait for.
 func (w *wreck) run(payload []byte, within time.Duration, kill <-chan time.Time, env ...string) (fcd.Response, error) {
 	var out bytes.Buffer // written to until the process has ended
 	f, err := fcd.Start(context.Background(), fcd.Options{
-		Binary: w.binary, Runtime: fcd.FCGo1, Env: slices.Concat(w.env, env), Timeout: within, Stdout: &out,
+		Binary: w.binary, Runtime: fcd.FCGo1, Env: slices.Concat(w.env, env), Timeout: within, Stdout: &out, AccountID: fmt.Sprint(rand.IntN(16)),
 	})
 	if err != nil {
 		return fcd.Response{}, err

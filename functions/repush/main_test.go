@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"net/http"
@@ -42,6 +43,7 @@ var binary = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
+	_ = flag.Set("test.parallel", "8") // they wait more than they work; -parallel wins
 	status := m.Run()
 	if path, err := binary(); err == nil { // built by now, or not needed
 		_ = os.RemoveAll(filepath.Dir(path))
