@@ -45,7 +45,7 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	_ = flag.Set("test.parallel", "8") // they wait more than they work; -parallel wins
+	_ = flag.Set("test.parallel", "4") // they wait more than they work; -parallel wins
 	var err error
 	if binaries, err = os.MkdirTemp("", "plan-test-"); err != nil {
 		panic(err)
