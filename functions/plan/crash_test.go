@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
@@ -165,20 +166,37 @@ func TestScanOutlivesInvocations(t *testing.T) {
 	const count = 1500
 	server, api := world(t, count, func(d *onsd.Data) { d.Quotas = nil })
 	in := newInbox(t)
-	p := start(t, binary, fcd.FCCustom, 3*time.Second, settings(api, in, "REPUSH_STATE=file:"+filepath.Join(t.TempDir(), "ledger"), "REPUSH_PLAN_LIMIT=2000", "REPUSH_GROUP_BUDGET=2000"))
-	if r := p.call(t, alert(t, "SendDLQMessageCountPerGid", "")); r.Code != "GoesOn" || r.Requests != 0 {
-		t.Fatalf("report %+v", r)
+	env := settings(api, in, "REPUSH_STATE=file:"+filepath.Join(t.TempDir(), "ledger"), "REPUSH_PLAN_LIMIT=2000", "REPUSH_GROUP_BUDGET=2000")
+	p := start(t, binary, fcd.FCCustom, 3*time.Second, env)
+	// Where the machine is too busy for an answer in time, the platform kills the
+	// process and starts another, which reads again what was not kept.
+	most := 50
+	invoke := func(payload []byte) (code string) {
+		response, err := p.Invoke(t.Context(), payload)
+		if err != nil || response.FunctionError != "" && response.FunctionError != fcd.ErrorTimeout {
+			t.Fatalf("%v %s %s\n%s", err, response.FunctionError, response.Payload, p.log)
+		}
+		if response.FunctionError == fcd.ErrorTimeout {
+			p, most = start(t, binary, fcd.FCCustom, 3*time.Second, env), most+count/50
+			return "GoesOn"
+		}
+		var r planning.Report
+		_ = json.Unmarshal(response.Payload, &r)
+		return r.Code
+	}
+	if code := invoke(alert(t, "SendDLQMessageCountPerGid", "")); code != "GoesOn" {
+		t.Fatalf("the first invocation ended with %s", code)
 	}
 	for range 20 {
 		if requests, _ := in.requests(t); len(requests) == count {
 			break
 		}
-		p.call(t, sweepEvent())
+		invoke(sweepEvent())
 	}
 	requests, total := in.requests(t)
 	calls := server.Calls("OnsDLQMessagePageQueryByGroupId")
 	// The end of an invocation may cut a call whose request arrived.
-	if len(requests) != count || total > count+20 || calls.Throttled > 1 || calls.Accepted > 50 {
+	if len(requests) != count || total > count+20 || calls.Throttled > 1 || calls.Accepted > most {
 		t.Errorf("%d requests of %d events, %d calls, %d throttled", len(requests), total, calls.Accepted, calls.Throttled)
 	}
 }
