@@ -72,14 +72,16 @@ func (b *broker) Online(context.Context, string, string) ([]string, error) {
 	return b.online, b.lookErr
 }
 
-// open is a pacer that never makes anybody wait and notes the verdicts.
+// open is a pacer without a quota that notes the verdicts.
 type open struct {
+	line     time.Duration // until it is one's turn
 	mu       sync.Mutex
 	verdicts []pushing.Verdict
 	lanes    []events.Priority
 }
 
 func (p *open) Turn(ctx context.Context, lane events.Priority) (pushing.Turn, error) {
+	time.Sleep(p.line)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.lanes = append(p.lanes, lane)

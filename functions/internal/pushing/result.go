@@ -114,16 +114,19 @@ func youngCode(c Claim) string {
 func (w *work) completed(c Claim, e ending) events.Completed {
 	now := w.Now()
 	data := c.Data
+	received := w.arrived // a first claim is made when its turn comes
+	if !c.ReceivedAt.IsZero() && c.ReceivedAt.Before(received) {
+		received = c.ReceivedAt
+	}
 	done := events.Completed{
 		Request: events.RequestRef{ID: c.Request.ID, Source: c.Request.Source, Data: &data},
 		Outcome: e.outcome, Code: e.code, Message: e.message, Hint: e.hint,
 		RequestID: w.requestID, InvocationID: w.invocationID, ClientID: w.clientID,
 		Attempts: c.Attempts, Pushes: c.Pushes, MaybeDuplicate: (c.MaybeDuplicate || data.Unconsumed) && e.outcome.Closes(),
-		Durable: w.ledger.Durable(), ReceivedAt: cmp.Or(c.ReceivedAt, w.arrived).UTC(), DecidedAt: now.UTC(),
+		Durable: w.ledger.Durable(), ReceivedAt: received.UTC(), DecidedAt: now.UTC(),
 		CallMs: w.call.Milliseconds(), First: e.first,
 	}
-	began := cmp.Or(w.callBegan, now)
-	done.WaitMs = max(0, began.Sub(cmp.Or(c.ReceivedAt, w.arrived)).Milliseconds())
+	done.WaitMs = max(0, cmp.Or(w.callBegan, now).Sub(received).Milliseconds())
 	return done
 }
 

@@ -21,7 +21,7 @@ func TestPushedCarriesTheWholeStory(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t)
-		h.takes = 120 * time.Millisecond
+		h.takes, h.pacer.line = 120*time.Millisecond, 2*time.Second
 		got := h.one(t, delivery("a", 1, func(r *events.Requested) { r.OperationID = "op-1" }))
 		if diff := cmp.Diff(pushing.Result{EventID: "a", MsgID: fmt.Sprintf("%032X", 1), Outcome: events.Pushed}, got); diff != "" {
 			t.Errorf("result (-want +got):\n%s", diff)
@@ -36,12 +36,12 @@ func TestPushedCarriesTheWholeStory(t *testing.T) {
 		want := events.Completed{
 			Request: events.RequestRef{ID: "a", Source: "test", Data: &data},
 			Outcome: events.Pushed, RequestID: "request 1", InvocationID: "invocation", ClientID: "10.0.0.1@1#a",
-			Attempts: 1, Pushes: 1, ReceivedAt: now.Add(-120 * time.Millisecond), DecidedAt: now, CallMs: 120,
+			Attempts: 1, Pushes: 1, ReceivedAt: now.Add(-2120 * time.Millisecond), DecidedAt: now, WaitMs: 2000, CallMs: 120,
 		}
 		if diff := cmp.Diff(want, c); diff != "" {
 			t.Errorf("result event (-want +got):\n%s", diff)
 		}
-		if l := h.lines[0]; len(h.lines) != 1 || l.Result != got || l.RequestID != "request 1" || l.Attempts != 1 || l.CallMs != 120 || l.InvocationID != "invocation" || l.Err != nil {
+		if l := h.lines[0]; len(h.lines) != 1 || l.Result != got || l.RequestID != "request 1" || l.Attempts != 1 || l.WaitMs != 2000 || l.CallMs != 120 || l.InvocationID != "invocation" || l.Err != nil {
 			t.Errorf("log lines = %+v", h.lines)
 		}
 	})
