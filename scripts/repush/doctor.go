@@ -69,7 +69,7 @@ type doctor struct {
 	say    func(format string, args ...any)
 	keys   sink.Credentials
 	online []openapi.Connection // of the group
-	status openapi.Status       // of the group
+	alike  bool                 // all of them subscribe to the same
 	checks []doctorCheck
 	// lacking is the line without which no call of the API can work; empty as long
 	// as nothing is known against it.

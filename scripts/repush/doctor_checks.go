@@ -130,8 +130,8 @@ func (d *doctor) calls(ctx context.Context, c *openapi.Client) []doctorCall {
 	instance, topic, group := d.about.InstanceID, d.about.Topic, d.about.GroupID
 	return []doctorCall{
 		{"mq:QueryConsumerConnection", func() (err error) { d.online, err = c.Connections(ctx, instance, group); return err }},
-		{"mq:QueryConsumerStatus", func() (err error) { d.status, err = c.Status(ctx, instance, group); return err }},
-		{"mq:QueryConsumerAccumulate", func() error { _, _, err := c.Accumulate(ctx, instance, group); return err }},
+		{"mq:QueryConsumerStatus", func() (err error) { d.alike, err = c.SubscribeAlike(ctx, instance, group); return err }},
+		{"mq:QueryConsumerAccumulate", func() error { return c.Accumulate(ctx, instance, group) }},
 		{"mq:QueryMessage", func() error { _, err := c.Message(ctx, instance, topic, noMessageID); return err }},
 		{"mq:QueryMessageTrace", func() error { _, err := c.Trace(ctx, instance, topic, noMessageID); return err }},
 		{"mq:QueryDLQMessage", func() error { _, err := c.DeadLetter(ctx, instance, group, noMessageID); return err }},
@@ -233,7 +233,7 @@ func (d *doctor) consumers(answers []error) {
 		d.skip("needs mq:QueryConsumerConnection", "consumers")
 	case len(versions) == 0:
 		d.judge("consumers", false, "nobody is online", "start a consumer of "+d.about.GroupID+": a push needs one that is connected at that moment")
-	case answers[1] == nil && !d.status.SubscriptionSame:
+	case answers[1] == nil && !d.alike:
 		d.judge("consumers", false, found+"; they subscribe to different things", "let all consumers of "+d.about.GroupID+" subscribe to the same topics and tags: else some messages reach none")
 	default:
 		d.judge("consumers", true, found, "")

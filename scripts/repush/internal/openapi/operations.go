@@ -90,48 +90,31 @@ type Connection struct {
 
 // Connections calls OnsConsumerGetConnection (mq:QueryConsumerConnection). Nobody
 // online is an error with the code [NotOnline], or an empty list.
-func (c *Client) Connections(ctx context.Context, instanceID, groupID string) ([]Connection, error) {
+func (c *Client) Connections(ctx context.Context, instanceID, groupID string) (all []Connection, err error) {
 	request, response := ons.CreateOnsConsumerGetConnectionRequest(), ons.CreateOnsConsumerGetConnectionResponse()
 	request.InstanceId, request.GroupId = instanceID, groupID
-	err := c.call(ctx, "mq:QueryConsumerConnection", request, response)
-	return connections(response.Data.ConnectionList.ConnectionDo), err
-}
-
-func connections(list []ons.ConnectionDo) (all []Connection) {
-	for _, d := range list {
+	err = c.call(ctx, "mq:QueryConsumerConnection", request, response)
+	for _, d := range response.Data.ConnectionList.ConnectionDo {
 		all = append(all, Connection{d.ClientId, d.ClientAddr, d.Language, d.Version})
 	}
-	return all
+	return all, err
 }
 
-// Status is how a group does.
-type Status struct {
-	Online, RebalanceOK, SubscriptionSame bool
-	Model                                 string // CLUSTERING or BROADCASTING
-	Behind                                int64  // messages not consumed
-	Delay                                 time.Duration
-	Clients                               []Connection
-}
-
-// Status calls OnsConsumerStatus (mq:QueryConsumerStatus), which is slow.
-func (c *Client) Status(ctx context.Context, instanceID, groupID string) (Status, error) {
+// SubscribeAlike calls OnsConsumerStatus (mq:QueryConsumerStatus), which is slow: it
+// reports whether all online clients of the group subscribe to the same.
+func (c *Client) SubscribeAlike(ctx context.Context, instanceID, groupID string) (bool, error) {
 	request, response := ons.CreateOnsConsumerStatusRequest(), ons.CreateOnsConsumerStatusResponse()
 	request.InstanceId, request.GroupId = instanceID, groupID
 	err := c.call(ctx, "mq:QueryConsumerStatus", request, response)
-	d := response.Data
-	return Status{
-		Online: d.Online, RebalanceOK: d.RebalanceOK, SubscriptionSame: d.SubscriptionSame, Model: d.ConsumeModel,
-		Behind: d.TotalDiff, Delay: time.Duration(d.DelayTime) * time.Millisecond, Clients: connections(d.ConnectionSet.ConnectionDo),
-	}, err
+	return response.Data.SubscriptionSame, err
 }
 
-// Accumulate calls OnsConsumerAccumulate (mq:QueryConsumerAccumulate): how many
-// messages the group has not consumed, and the greatest delay.
-func (c *Client) Accumulate(ctx context.Context, instanceID, groupID string) (total int64, delay time.Duration, err error) {
-	request, response := ons.CreateOnsConsumerAccumulateRequest(), ons.CreateOnsConsumerAccumulateResponse()
+// Accumulate calls OnsConsumerAccumulate (mq:QueryConsumerAccumulate); its answer is
+// whether it may be called.
+func (c *Client) Accumulate(ctx context.Context, instanceID, groupID string) error {
+	request := ons.CreateOnsConsumerAccumulateRequest()
 	request.InstanceId, request.GroupId = instanceID, groupID
-	err = c.call(ctx, "mq:QueryConsumerAccumulate", request, response)
-	return response.Data.TotalDiff, time.Duration(response.Data.DelayTime) * time.Millisecond, err
+	return c.call(ctx, "mq:QueryConsumerAccumulate", request, ons.CreateOnsConsumerAccumulateResponse())
 }
 
 // Push calls OnsMessagePush (mq:SUB). nil means that a client was asked to consume
