@@ -28,6 +28,7 @@ type Display struct {
 	mu      sync.Mutex
 	w       io.Writer
 	o       Options
+	every   time.Duration // is redrawn at most so often
 	last    Snapshot
 	drawnAt time.Time
 	begun   bool // something was drawn
@@ -38,11 +39,9 @@ type Display struct {
 
 // New returns a Display that has drawn nothing yet.
 func New(w io.Writer, o Options) *Display {
-	if o.Every <= 0 {
-		o.Every = 10 * time.Second
-	}
+	every := 10 * time.Second
 	if o.Terminal {
-		o.Every = 100 * time.Millisecond
+		every = 100 * time.Millisecond
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -50,13 +49,13 @@ func New(w io.Writer, o Options) *Display {
 	if o.Width == nil {
 		o.Width = func() int { return 0 }
 	}
-	return &Display{w: w, o: o}
+	return &Display{w: w, o: o, every: every}
 }
 
-// Update takes the state and draws it when it is time (see [Options]), at once when
-// it is the first, has another Note or is the first with all done. What is not
-// drawn waits for the next call: a ticker is a good caller. After Close it does
-// nothing.
+// Update takes the state and draws it when it is time, every 10 s, or 10 times a second
+// on a terminal; at once when it is the first, has another Note or is the first with all
+// done. What is not drawn waits for the next call: a ticker is a good caller. After Close
+// it does nothing.
 func (d *Display) Update(s Snapshot) {
 	s.Outcomes = maps.Clone(s.Outcomes)
 	d.mu.Lock()
@@ -65,7 +64,7 @@ func (d *Display) Update(s Snapshot) {
 		return
 	}
 	done := s.Done == s.Total && d.last.Done != d.last.Total
-	due := !d.begun || done || s.Note != d.last.Note || d.o.Now().Sub(d.drawnAt) >= d.o.Every
+	due := !d.begun || done || s.Note != d.last.Note || d.o.Now().Sub(d.drawnAt) >= d.every
 	d.stale = d.stale || !d.begun || s.Done != d.last.Done || s.Note != d.last.Note || !maps.Equal(s.Outcomes, d.last.Outcomes)
 	d.last = s
 	if due {

@@ -46,26 +46,23 @@ func shown(o Options, steps []step) string {
 func TestPlainLines(t *testing.T) {
 	t.Parallel()
 	for what, test := range map[string]struct {
-		every time.Duration
 		steps []step
 		want  string
 	}{
-		"nothing happened":              {0, []step{closing(0)}, ""},
-		"at once, then every 10 s":      {0, []step{update(0, 0, ""), update(5, 1, ""), update(9.99, 2, ""), update(10, 3, ""), update(19.9, 4, "")}, "  0%  0/100  ETA 5s\n  3%  3/100  ETA 5s\n"},
-		"every 2 s":                     {2 * time.Second, []step{update(0, 0, ""), update(1, 1, ""), update(2, 2, "")}, "  0%  0/100  ETA 5s\n  2%  2/100  ETA 5s\n"},
-		"less than nothing is 10 s":     {-1, []step{update(0, 0, ""), update(9, 1, "")}, "  0%  0/100  ETA 5s\n"},
-		"another note: at once":         {0, []step{update(0, 0, ""), update(1, 0, "held"), update(2, 1, "held"), update(3, 1, "")}, "  0%  0/100  ETA 5s\n  0%  0/100  ETA 5s  held\n  1%  1/100  ETA 5s\n"},
-		"all is done: at once, once":    {0, []step{update(0, 0, ""), update(1, 100, ""), update(2, 100, ""), closing(3)}, "  0%  0/100  ETA 5s\n100%  100/100  ETA 5s\n"},
-		"Close shows what was not":      {0, []step{update(0, 0, ""), update(1, 7, ""), closing(2)}, "  0%  0/100  ETA 5s\n  7%  7/100\n"},
-		"Close repeats nothing":         {0, []step{update(0, 7, ""), closing(2), closing(3)}, "  7%  7/100  ETA 5s\n"},
-		"nothing after Close but Say":   {0, []step{closing(0), update(1, 1, "x"), say(2, "bye")}, "bye\n"},
-		"Say is a line":                 {0, []step{say(0, "a"), update(1, 1, ""), say(2, "b\n"), say(3, "c\nd")}, "a\n  1%  1/100  ETA 5s\nb\nc\nd\n"},
-		"control characters are not":    {0, []step{say(0, "\x1b[31ma\tb\r\x07\u009b")}, "[31ma\tb\n"},
-		"neither bar, whatever the set": {0, []step{update(0, 50, "")}, " 50%  50/100  ETA 5s\n"},
+		"nothing happened":              {[]step{closing(0)}, ""},
+		"at once, then every 10 s":      {[]step{update(0, 0, ""), update(5, 1, ""), update(9.99, 2, ""), update(10, 3, ""), update(19.9, 4, "")}, "  0%  0/100  ETA 5s\n  3%  3/100  ETA 5s\n"},
+		"another note: at once":         {[]step{update(0, 0, ""), update(1, 0, "held"), update(2, 1, "held"), update(3, 1, "")}, "  0%  0/100  ETA 5s\n  0%  0/100  ETA 5s  held\n  1%  1/100  ETA 5s\n"},
+		"all is done: at once, once":    {[]step{update(0, 0, ""), update(1, 100, ""), update(2, 100, ""), closing(3)}, "  0%  0/100  ETA 5s\n100%  100/100  ETA 5s\n"},
+		"Close shows what was not":      {[]step{update(0, 0, ""), update(1, 7, ""), closing(2)}, "  0%  0/100  ETA 5s\n  7%  7/100\n"},
+		"Close repeats nothing":         {[]step{update(0, 7, ""), closing(2), closing(3)}, "  7%  7/100  ETA 5s\n"},
+		"nothing after Close but Say":   {[]step{closing(0), update(1, 1, "x"), say(2, "bye")}, "bye\n"},
+		"Say is a line":                 {[]step{say(0, "a"), update(1, 1, ""), say(2, "b\n"), say(3, "c\nd")}, "a\n  1%  1/100  ETA 5s\nb\nc\nd\n"},
+		"control characters are not":    {[]step{say(0, "\x1b[31ma\tb\r\x07\u009b")}, "[31ma\tb\n"},
+		"neither bar, whatever the set": {[]step{update(0, 50, "")}, " 50%  50/100  ETA 5s\n"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			got := shown(Options{Every: test.every, Unicode: true, Width: func() int { return 5 }}, test.steps)
+			got := shown(Options{Unicode: true, Width: func() int { return 5 }}, test.steps)
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
@@ -82,7 +79,7 @@ func TestTerminalLines(t *testing.T) {
 		want  string
 	}{
 		"nothing happened":     {Options{}, []step{closing(0)}, ""},
-		"10 times a second":    {Options{Every: time.Hour}, []step{update(0, 0, ""), update(0.09, 1, ""), update(0.1, 2, ""), update(0.15, 3, "")}, erase + "  0%  ---------  0/100  ETA 5s\r" + erase + "  2%  ---------  2/100  ETA 5s\r"},
+		"10 times a second":    {Options{}, []step{update(0, 0, ""), update(0.09, 1, ""), update(0.1, 2, ""), update(0.15, 3, "")}, erase + "  0%  ---------  0/100  ETA 5s\r" + erase + "  2%  ---------  2/100  ETA 5s\r"},
 		"another note":         {Options{}, []step{update(0, 0, ""), update(0.01, 0, "held")}, erase + "  0%  ---------  0/100  ETA 5s\r" + erase + "  0%  0/100  ETA 5s  held\r"},
 		"all is done":          {Options{}, []step{update(0, 99, ""), update(0.01, 100, ""), update(0.02, 100, "")}, erase + " 99%  #######-  99/100  ETA 5s\r" + erase + "100%  100/100  ETA 5s\r"},
 		"Say before all":       {Options{}, []step{say(0, "a")}, "a\n"},

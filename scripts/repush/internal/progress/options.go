@@ -12,13 +12,12 @@ import (
 	"golang.org/x/term"
 )
 
-// Options say what is written to, and how often.
+// Options say what is written to.
 type Options struct {
 	Terminal bool             // it understands \r and the escape that erases
 	Width    func() int       // a terminal's columns, asked at each redraw; nil or not above 0: 80
 	Color    bool             // SGR colours may be used
 	Unicode  bool             // the bar may be of more than # and -
-	Every    time.Duration    // of plain lines; not above 0: 10 s. Update redraws a terminal at most 10 times a second
 	Now      func() time.Time // nil: time.Now
 }
 
