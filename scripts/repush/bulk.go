@@ -310,17 +310,11 @@ func agree(cmd *cobra.Command, names []string, count int, to string) error {
 		return usage(fmt.Errorf("%s, and nobody can be asked here: add --yes", messages(count)))
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "push %s through %s? [y/N] ", messages(count), to)
-	said := make(chan string, 1)
-	go func() {
-		line, _ := bufio.NewReader(in).ReadString('\n') // what cannot be read is no
-		said <- line
-	}()
-	select {
-	case line := <-said:
-		if answer := strings.ToLower(strings.TrimSpace(line)); answer == "y" || answer == "yes" {
-			return nil
-		}
-	case <-cmd.Context().Done():
+	line, _ := await(cmd.Context(), func() (string, error) { return bufio.NewReader(in).ReadString('\n') }) // what cannot be read is no
+	if answer := strings.ToLower(strings.TrimSpace(line)); answer == "y" || answer == "yes" {
+		return nil
+	}
+	if cmd.Context().Err() != nil {
 		fmt.Fprintln(cmd.ErrOrStderr())
 	}
 	return errNotAgreed
