@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -205,13 +204,9 @@ func (r *planRun) begin(asked events.Plan, typed []byte) (payload []byte, err er
 	if r.resumed { // with the times of then
 		return payload, nil
 	}
-	data, err := json.Marshal(asked)
+	e, err := newEvent("plan", "plan", events.TypePlanRequested, asked)
 	if err != nil {
 		return nil, err
-	}
-	e := events.Event{
-		ID: "plan-" + rand.Text(), Source: "repush/plan/" + operator(), Type: events.TypePlanRequested,
-		Time: time.Now().UTC().Truncate(time.Second), Data: data,
 	}
 	return json.Marshal(e)
 }
@@ -229,15 +224,13 @@ func (o planOptions) askDeployed(cmd *cobra.Command, asked events.Plan) error {
 	if o.target.to != "" || o.out != "" {
 		return usage(errors.New("--at: the deployed function says where requests and manifests go, so neither --to nor -o goes with it"))
 	}
-	data, err := json.Marshal(asked)
+	e, err := newEvent("plan", "plan", events.TypePlanRequested, asked)
 	if err != nil {
 		return err
 	}
 	there := o.target
 	there.to, there.region, there.timeout, there.json, there.logs = o.at, cmp.Or(o.region, os.Getenv("REPUSH_REGION")), o.timeout, o.json, o.logs && strings.HasPrefix(o.at, "fc")
-	return there.send(cmd, []events.Event{{
-		ID: "plan-" + rand.Text(), Source: "repush/plan/" + operator(), Type: events.TypePlanRequested, Time: time.Now().UTC().Truncate(time.Second), Data: data,
-	}})
+	return there.send(cmd, []events.Event{e})
 }
 
 // write makes the file of the manifest.

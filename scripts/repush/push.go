@@ -87,20 +87,12 @@ func (o pushOptions) run(cmd *cobra.Command) error {
 // that was begun and has no end is asked for once more, so that nothing is pushed
 // before that one is settled.
 func generationAfter(ctx context.Context, f *fcd.Function, asked events.Requested) (int, error) {
-	data, _ := json.Marshal(events.Operation{ // texts alone: cannot fail
+	payload, _ := json.Marshal(operationEvent("push", events.Operation{ // texts alone: cannot fail
 		Action: events.Status, InstanceID: asked.InstanceID, Topic: asked.Topic, GroupID: asked.GroupID, MsgID: asked.MsgID,
-	})
-	payload, _ := json.Marshal(events.Event{ID: "status", Source: "repush/push", Type: events.TypeOperationRequested, Data: data})
+	}))
 	response, err := f.Invoke(ctx, payload)
 	said := read(response.Payload)
-	var status struct {
-		History *struct {
-			Requests []struct {
-				Generation int
-				Outcome    events.Outcome
-			}
-		}
-	}
+	var status standing
 	if err == nil && len(said.Results) > 0 {
 		_ = json.Unmarshal(said.Results[0].Report, &status) // what cannot be read has no history
 	}

@@ -48,12 +48,7 @@ func requestOf(cmd *cobra.Command) (events.Requested, error) {
 	dryRun, _ := f.GetBool("dry-run")
 	fields := map[string]any{"priority": events.PriorityHuman, "dryRun": dryRun}
 	flagOf := map[string]string{"generation": "--again"}
-	for _, r := range requestFlags {
-		flagOf[r.field] = "--" + r.flag
-		if text, _ := f.GetString(r.flag); text != "" {
-			fields[r.field] = text
-		}
-	}
+	readTexts(cmd, fields, flagOf)
 	switch generation, _ := strconv.Atoi(again); {
 	case again == nextGeneration:
 		fields["generation"] = 2
@@ -65,6 +60,17 @@ func requestOf(cmd *cobra.Command) (events.Requested, error) {
 	raw, _ := json.Marshal(fields) // cannot fail
 	asked, err := events.DecodeRequested(raw)
 	return asked, flagErrors(err, flagOf)
+}
+
+// readTexts reads those of requestFlags that the command has, and says which flag a
+// field is of.
+func readTexts(cmd *cobra.Command, fields map[string]any, flagOf map[string]string) {
+	for _, r := range requestFlags {
+		flagOf[r.field] = "--" + r.flag
+		if text, _ := cmd.Flags().GetString(r.flag); text != "" {
+			fields[r.field] = text
+		}
+	}
 }
 
 // wrap makes the event of what by asks for. Its id follows from the request: sent

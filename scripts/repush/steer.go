@@ -138,30 +138,26 @@ func (t target) ask(ctx context.Context, by string, op events.Operation) (report
 }
 
 func operationEvent(by string, op events.Operation) events.Event {
-	data, _ := json.Marshal(op) // texts alone: cannot fail
+	e, _ := newEvent(string(op.Action), by, events.TypeOperationRequested, op) // texts alone: cannot fail
+	return e
+}
+
+// newEvent is of the operator; its id begins with a word, by is the command.
+func newEvent(word, by, kind string, of any) (events.Event, error) {
+	data, err := json.Marshal(of)
 	return events.Event{
-		ID: string(op.Action) + "-" + rand.Text(), Source: "repush/" + by + "/" + operator(), Type: events.TypeOperationRequested,
-		Time: time.Now().UTC().Truncate(time.Second), Data: data,
-	}
+		ID: word + "-" + rand.Text(), Source: "repush/" + by + "/" + operator(), Type: kind, Time: time.Now().UTC().Truncate(time.Second), Data: data,
+	}, err
 }
 
 // operationOf reads arguments and flags by the rules of the contract.
 func operationOf(cmd *cobra.Command, action events.Action, args []string) (op events.Operation, err error) {
 	fields := map[string]any{"action": action, "requestedBy": operator()}
-	flagOf := map[string]string{"operationId": "OPERATION", "reason": "--reason"}
+	flagOf := map[string]string{"operationId": "OPERATION"}
 	if len(args) > 0 {
 		fields["operationId"] = args[0]
 	}
-	text, _ := cmd.Flags().GetString("reason")
-	if text != "" {
-		fields["reason"] = text
-	}
-	for _, r := range requestFlags[:4] {
-		flagOf[r.field] = "--" + r.flag
-		if text, _ := cmd.Flags().GetString(r.flag); text != "" {
-			fields[r.field] = text
-		}
-	}
+	readTexts(cmd, fields, flagOf)
 	raw, err := json.Marshal(fields)
 	if err != nil {
 		return op, err
