@@ -21,16 +21,15 @@ type Quota struct {
 
 // Summary is what an operator decides on.
 type Summary struct {
-	Count        int          `json:"count"`
-	Groups       []GroupCount `json:"groups"` // most first
-	Again        int          `json:"again"`  // generations above 1
-	Unconsumed   int          `json:"unconsumed"`
-	DryRun       int          `json:"dryRun"`
-	Seconds      float64      `json:"seconds"`               // until the last push; what has expired by its turn takes none
-	Expired      int          `json:"expired"`               // too old already, or past their notAfter
-	Expiring     int          `json:"expiring"`              // the same before their turn
-	Undated      int          `json:"undated"`               // no storedAt: whether they exist is not known
-	OldestExpiry time.Time    `json:"oldestExpiry,omitzero"` // the first one after Now; zero: not known of any
+	Count      int          `json:"count"`
+	Groups     []GroupCount `json:"groups"` // most first
+	Again      int          `json:"again"`  // generations above 1
+	Unconsumed int          `json:"unconsumed"`
+	DryRun     int          `json:"dryRun"`
+	Seconds    float64      `json:"seconds"`  // until the last push; what has expired by its turn takes none
+	Expired    int          `json:"expired"`  // too old already, or past their notAfter
+	Expiring   int          `json:"expiring"` // the same before their turn
+	Undated    int          `json:"undated"`  // no storedAt: whether they exist is not known
 }
 
 // GroupCount is how many messages of a topic go to a consumer group.
@@ -52,11 +51,10 @@ func (b Batch) Summary(q Quota) Summary {
 		s.Unconsumed += one[a.Unconsumed]
 		s.DryRun += one[a.DryRun]
 		s.Undated += one[a.StoredAt.IsZero()]
-		turn, expires := s.Seconds, expiry(a, cmp.Or(q.MaxAge, MaxAge))
+		turn, left := s.Seconds, expiry(a, cmp.Or(q.MaxAge, MaxAge)).Sub(q.Now)
 		if q.PerSecond > 0 {
 			turn += 1 / q.PerSecond
 		}
-		left := expires.Sub(q.Now)
 		switch {
 		case left <= 0:
 			s.Expired++
@@ -64,9 +62,6 @@ func (b Batch) Summary(q Quota) Summary {
 			s.Expiring++
 		default:
 			s.Seconds = turn
-		}
-		if left > 0 && expires != never && (s.OldestExpiry.IsZero() || expires.Before(s.OldestExpiry)) {
-			s.OldestExpiry = expires
 		}
 	}
 	for g, n := range counts {
