@@ -34,7 +34,7 @@ func newDoctor() *cobra.Command {
 		Short: "Check credentials, endpoint, clock, permissions, consumers and a deployed function",
 		Long: `Check what a push needs: credentials, region, endpoint, certificate and clock; with
 --instance, --topic and --group what infra/ram/operator.json allows your credentials,
-who is online and subscribes; with --to the settings of a deployed function
+who is online; with --to the settings of a deployed function
 (fc://FUNCTION, fc2://SERVICE/FUNCTION, or https://… with REPUSH_HTTP_TOKEN), and what
 halts it. A line is ok, or not ok with what to do, or skipped with the reason. Nothing
 is asked twice.

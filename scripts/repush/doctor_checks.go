@@ -180,7 +180,6 @@ func (d *doctor) api(ctx context.Context) {
 	}
 	d.skip("--no-push", "mq:SUB")
 	d.consumers(answers)
-	d.subscription(client.Subscriptions(ctx, d.about.InstanceID, d.about.GroupID))
 }
 
 // doctorVerdict is what an answer is about; a call that went well found nothing.
@@ -237,22 +236,6 @@ func (d *doctor) consumers(answers []error) {
 		d.judge("consumers", false, found+"; they subscribe to different things", "let all consumers of "+d.about.GroupID+" subscribe to the same topics and tags: else some messages reach none")
 	default:
 		d.judge("consumers", true, found, "")
-	}
-}
-
-// subscription says whether those who are online take the topic. No push needs the
-// permission to ask that, and infra/ram/operator.json does not give it.
-func (d *doctor) subscription(topics []string, untold error) {
-	switch found := d.about.GroupID + " subscribes to " + strings.Join(topics, ", "); {
-	case untold != nil:
-		d.skip("not known without mq:QueryGroupSubDetail, which no push needs: "+untold.Error(), "subscription")
-	case slices.ContainsFunc(d.checks, func(c doctorCheck) bool { return c.Name == doctorNames && c.Status == "not ok" }):
-		d.skip("needs "+doctorNames, "subscription")
-	case len(topics) == 0: // as when nobody is online
-		d.skip("the API names none", "subscription")
-	default:
-		d.judge("subscription", slices.Contains(topics, d.about.Topic), found,
-			"check --topic and --group, or let the consumers subscribe to "+d.about.Topic+": else they have nothing that could consume it")
 	}
 }
 

@@ -256,14 +256,7 @@ var (
 			}
 			return api.URL
 		}, line: "consumers", found: "nobody is online", next: "start a consumer of GID_billing"},
-		"different subscriptions": {broken: changed(replaced(`"SubscriptionSame":true`, `"SubscriptionSame":false`)), line: "consumers", found: "2 online: JAVA V4_3_6; they subscribe to different things", next: "let all consumers of GID_billing"},
-		"the topic is not subscribed to": {broken: changed(replaced(`"orders","SubString"`, `"refunds","SubString"`)), line: "subscription",
-			found: "GID_billing subscribes to refunds", next: "let the consumers subscribe to orders"},
-		"subscriptions are nobody's business": {broken: func(t *testing.T, api *standIn) string {
-			api.SetDenied(api.data.Credentials[0].AccessKeyID, "OnsGroupSubDetail")
-			return api.URL
-		}, skipped: "subscription: not known without mq:QueryGroupSubDetail"},
-		"no subscriptions are told":    {broken: changed(replaced(`{"Topic":"orders","SubString":"*"}`, "")), skipped: "subscription: the API names none"},
+		"different subscriptions":      {broken: changed(replaced(`"SubscriptionSame":true`, `"SubscriptionSame":false`)), line: "consumers", found: "2 online: JAVA V4_3_6; they subscribe to different things", next: "let all consumers of GID_billing"},
 		"a client steers the terminal": {broken: changed(replaced("V4_3_6", `\u001b]52;c;QQ\u0007\u202e`)), skipped: "certificate: plain http"},
 		"a client has the secret":      {broken: changed(replaced("V4_3_6", "demo-sk")), skipped: "certificate: plain http"},
 		"one call is slow": {broken: func(t *testing.T, api *standIn) string {

@@ -128,7 +128,6 @@ func TestOperations(t *testing.T) {
 		"no group":            {call: func() (any, error) { return c.Connections(ctx, instanceID, "GID_z") }, code: "BIZ_SUBSCRIPTION_NOT_FOUND"},
 		"status":              {call: func() (any, error) { return c.SubscribeAlike(ctx, instanceID, "GID_x") }, want: true},
 		"accumulate":          {call: func() (any, error) { return nil, c.Accumulate(ctx, instanceID, "GID_x") }},
-		"subscriptions":       {call: func() (any, error) { return c.Subscriptions(ctx, instanceID, "GID_x") }, want: []string{"orders"}},
 		"impossible push":     {call: func() (any, error) { return nil, c.Push(ctx, instanceID, "orders", "GID_x", clientID, impossible) }, code: NoMessage},
 		"push to nobody":      {call: func() (any, error) { return nil, c.Push(ctx, instanceID, "orders", "GID_x", "a@1", stuck) }, code: NotOnline},
 		"push":                {call: func() (any, error) { return nil, c.Push(ctx, instanceID, "orders", "GID_x", clientID, stuck) }},

@@ -125,18 +125,6 @@ func (c *Client) Push(ctx context.Context, instanceID, topic, groupID, clientID,
 	return c.call(ctx, "mq:SUB", request, ons.CreateOnsMessagePushResponse())
 }
 
-// Subscriptions calls OnsGroupSubDetail (mq:QueryGroupSubDetail): the topics that
-// the group's online clients subscribe to; none when nobody is online.
-func (c *Client) Subscriptions(ctx context.Context, instanceID, groupID string) (topics []string, err error) {
-	request, response := ons.CreateOnsGroupSubDetailRequest(), ons.CreateOnsGroupSubDetailResponse()
-	request.InstanceId, request.GroupId = instanceID, groupID
-	err = c.call(ctx, "mq:QueryGroupSubDetail", request, response)
-	for _, s := range response.Data.SubscriptionDataList.SubscriptionDataListItem {
-		topics = append(topics, plain(instanceID, s.Topic))
-	}
-	return topics, err
-}
-
 // plain is a topic or group without its instance, which stands in front, or behind
 // %RETRY% and %DLQ% (source: apache/rocketmq NamespaceUtil).
 func plain(instanceID, name string) string { return strings.Replace(name, instanceID+"%", "", 1) }
