@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"time"
@@ -133,7 +132,6 @@ func (o doctorOptions) run(cmd *cobra.Command) (err error) {
 	d.network(cmd.Context())
 	d.api(cmd.Context())
 	d.function(cmd.Context(), send)
-	d.source(cmd.Context())
 	if err = d.print(cmd.OutOrStdout()); err == nil && slices.ContainsFunc(d.checks, func(c doctorCheck) bool { return c.Status == "not ok" }) {
 		return errPartial
 	}
@@ -184,17 +182,4 @@ func (d *doctor) credentials(ctx context.Context) {
 	if strings.HasPrefix(keys.AccessKeyID, "STS.") && keys.SecurityToken == "" {
 		d.fatal("credentials", found+", temporary and without its security token", "set ALIBABA_CLOUD_SECURITY_TOKEN to the token that came with the key")
 	}
-}
-
-// source tells what plan, push and others build their function from. Without it
-// nothing is wrong.
-func (d *doctor) source(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, d.timeout)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "go", "list", "-find", "-f", "{{.Dir}}", "github.com/ons-repush/ons-repush/functions/"+repushFunction)
-	cmd.Env = append(os.Environ(), "GOTOOLCHAIN=local", "GOPROXY=off") // nothing is fetched
-	if dir, err := cmd.Output(); err == nil {
-		d.judge("source to build from", true, strings.TrimSpace(string(dir)), "")
-	}
-	d.skip("no Go toolchain, or not inside a clone of ons-repush: push, plan, invoke and demo need a built function, by --bin", "source to build from")
 }
