@@ -27,9 +27,9 @@ func newReport() *cobra.Command {
 		Short: "Show what became of requests, as a page, as Markdown or in short",
 		Long: `Show what became of requests. RESULTS are files, or - for standard input: result
 events as JSON Lines as the functions write them to standard output, with log lines
-in between; a JSON array of them; or the state file of a run, or its id, which also
-tells what has no result yet and what is in doubt. A result that is there twice counts
-once, and a function's own before what a run made of its answer.
+in between; or the state file of a run, or its id, which also tells what has no result
+yet and what is in doubt. A result that is there twice counts once, and a function's own
+before what a run made of its answer.
 
 With -o one HTML page is written that needs nothing else: counts, pace against the
 quota, times, causes with what to do, every request, and what is left as downloads.

@@ -19,8 +19,7 @@ import (
 	"github.com/ons-repush/ons-repush/events"
 )
 
-// Limits of what is read: bytes of a line (an element of an array may have twice as
-// many), and requests and results together.
+// Limits of what is read: bytes of a line, and requests and results together.
 const (
 	MaxLine    = 1 << 20
 	MaxResults = 200_000
@@ -58,26 +57,14 @@ type result struct {
 	own bool
 }
 
-// Read adds JSON Lines (mixed with whatever else a function writes), a JSON array of
-// events or the state file of a run. name stands in the problems. After an error,
-// which also means more than [MaxResults], the input was not read to its end.
+// Read adds JSON Lines (mixed with whatever else a function writes) or the state file
+// of a run. name stands in the problems. After an error, which also means more than
+// [MaxResults], the input was not read to its end.
 func (r *Results) Read(in io.Reader, name string) error {
 	lines := bufio.NewReaderSize(in, MaxLine)
 	if mark, _ := lines.Peek(3); string(mark) == "\ufeff" {
 		_, _ = lines.Discard(3)
 	}
-	start, _ := lines.Peek(512)
-	each := r.eachLine
-	if array.Match(start) {
-		each = r.eachElement
-	}
-	if err := each(lines, name); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	return nil
-}
-
-func (r *Results) eachLine(lines *bufio.Reader, name string) error {
 	for number := 1; ; number++ {
 		line, err := lines.ReadSlice('\n')
 		tooLong := errors.Is(err, bufio.ErrBufferFull)
@@ -92,41 +79,14 @@ func (r *Results) eachLine(lines *bufio.Reader, name string) error {
 		}
 		switch {
 		case len(r.order) > MaxResults:
-			return errTooMany
+			return fmt.Errorf("%s: more than %d requests and results: give fewer at a time", name, MaxResults)
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
-			return err
+			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
 }
-
-var errTooMany = fmt.Errorf("more than %d requests and results: give fewer at a time", MaxResults)
-
-func (r *Results) eachElement(in *bufio.Reader, name string) error {
-	bounded := &io.LimitedReader{R: in, N: MaxLine}
-	elements := json.NewDecoder(bounded)
-	_, err := elements.Token()
-	for number := 1; err == nil && elements.More(); number++ {
-		var element json.RawMessage
-		if err = elements.Decode(&element); err == nil {
-			r.take(element, fmt.Sprintf("%s: event %d", name, number))
-		}
-		if bounded.N = MaxLine; len(r.order) > MaxResults {
-			return errTooMany
-		}
-	}
-	if err == nil {
-		_, err = elements.Token()
-	}
-	if err != nil {
-		return fmt.Errorf("the array does not end, or an element is too long: %w", err)
-	}
-	return nil
-}
-
-// array tells an array from a log line that begins with a bracket.
-var array = regexp.MustCompile(`^\s*\[\s*([{\]]|$)`)
 
 // marks are what a run writes of a request without a result.
 var marks = regexp.MustCompile(`^{"(run|begun|parked|handedOver|givenBack)":`)
@@ -134,7 +94,7 @@ var marks = regexp.MustCompile(`^{"(run|begun|parked|handedOver|givenBack)":`)
 // claims are made by what says that it is a request or a result.
 var claims = regexp.MustCompile(`"type"\s*:\s*"repush:Message:(Completed|Requested)"`)
 
-// take reads one line or element. What it keeps does not alias raw.
+// take reads one line. What it keeps does not alias raw.
 func (r *Results) take(raw []byte, place string) {
 	if !claims.Match(raw) {
 		var mark map[string]string

@@ -79,10 +79,6 @@ func report(t testing.TB, inputs ...string) Report {
 func TestReadsEveryForm(t *testing.T) {
 	t.Parallel()
 	one, two := own(t, done(1, 100, events.Pushed)), own(t, done(2, 200, events.Failed))
-	var pretty bytes.Buffer
-	if err := json.Indent(&pretty, []byte("["+one+","+two+"]"), "", "  "); err != nil {
-		t.Fatal(err)
-	}
 	type want struct {
 		Outcomes   map[events.Outcome]int
 		PassedOver int
@@ -98,9 +94,6 @@ func TestReadsEveryForm(t *testing.T) {
 		"a byte order mark":             {[]string{"\ufeff" + one + two}, want{Outcomes: both}},
 		"no newline at the end":         {[]string{one + strings.TrimSpace(two)}, want{Outcomes: both}},
 		"CRLF and empty lines":          {[]string{strings.ReplaceAll(one+"\n\n"+two, "\n", "\r\n")}, want{Outcomes: both}},
-		"an array on many lines":        {[]string{"\n " + pretty.String()}, want{Outcomes: both}},
-		"an empty array":                {[]string{"[]"}, want{Outcomes: map[events.Outcome]int{}}},
-		"an array behind a mark":        {[]string{"\ufeff[" + one + "]"}, want{Outcomes: map[events.Outcome]int{events.Pushed: 1}}},
 		"two files, one result in both": {[]string{one + two, one}, want{Outcomes: both}},
 		"log lines and other JSON": {[]string{"[info] START\n" + `{"level":"info","msg":"` + events.TypeMessageCompleted + `"}` + "\n" + one + "12\n" + two},
 			want{Outcomes: both, PassedOver: 3}},
@@ -113,8 +106,8 @@ func TestReadsEveryForm(t *testing.T) {
 			want{Outcomes: map[events.Outcome]int{}, Problems: []string{"file0: line 1: looks like a result event and is none: specversion: is required; id: is required; source: is required; type: is required"}}},
 		"a line too long": {[]string{one + strings.Repeat("x", MaxLine+1) + "\n" + two},
 			want{Outcomes: both, Problems: []string{"file0: line 2: looks like a result event and is none: longer than 1 MiB"}}},
-		"an outcome nobody knows": {[]string{"[" + strings.Replace(one, `"pushed"`, `"shoved"`, 1) + "]"},
-			want{Outcomes: map[events.Outcome]int{}, Problems: []string{"file0: event 1: looks like a result event and is none: data: a result needs an outcome, decidedAt and its request's id and source"}}},
+		"an outcome nobody knows": {[]string{strings.Replace(one, `"pushed"`, `"shoved"`, 1)},
+			want{Outcomes: map[events.Outcome]int{}, Problems: []string{"file0: line 1: looks like a result event and is none: data: a result needs an outcome, decidedAt and its request's id and source"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -134,11 +127,8 @@ func TestReadFails(t *testing.T) {
 	t.Parallel()
 	one := own(t, done(1, 100, events.Pushed))
 	for name, in := range map[string]io.Reader{
-		"at once":             iotest.ErrReader(errors.New("disk")),
-		"half-way":            io.MultiReader(strings.NewReader(one), iotest.ErrReader(errors.New("disk"))),
-		"array cut":           strings.NewReader("[" + one),
-		"array broken":        strings.NewReader("[" + one + " 12 14]"),
-		"element far too big": strings.NewReader(`[{"a":"` + strings.Repeat("x", 3*MaxLine) + `"}]`),
+		"at once":  iotest.ErrReader(errors.New("disk")),
+		"half-way": io.MultiReader(strings.NewReader(one), iotest.ErrReader(errors.New("disk"))),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -258,16 +248,14 @@ func TestOfTheRun(t *testing.T) {
 	}
 }
 
-// TestTooMany: more than the limit is an error in either form, as much is none.
+// TestTooMany: more than the limit is an error, as much is none.
 func TestTooMany(t *testing.T) {
 	t.Parallel()
 	one, two := own(t, done(1, 1, events.Pushed)), own(t, done(2, 1, events.Pushed))
-	for name, in := range map[string]string{"lines": one + two, "array": "[" + one + "," + two + "]"} {
-		for left, tooMany := range map[int]bool{2: false, 1: true} {
-			r := Results{order: make([]any, 200_000-left)}
-			if err := r.Read(strings.NewReader(in), "in"); (err != nil && strings.Contains(err.Error(), "more than 200000 requests and results")) != tooMany {
-				t.Errorf("%s, %d left: %v", name, left, err)
-			}
+	for left, tooMany := range map[int]bool{2: false, 1: true} {
+		r := Results{order: make([]any, 200_000-left)}
+		if err := r.Read(strings.NewReader(one+two), "in"); (err != nil && strings.Contains(err.Error(), "more than 200000 requests and results")) != tooMany {
+			t.Errorf("%d left: %v", left, err)
 		}
 	}
 }
@@ -501,8 +489,6 @@ func TestCharts(t *testing.T) {
 func FuzzRead(f *testing.F) {
 	one := own(f, done(1, 100, events.Pushed))
 	f.Add([]byte(one + requested(f, 2) + `{"begun":"e2"}` + "\n" + `{"run":{}}`))
-	f.Add([]byte("[" + one + "," + one + "]"))
-	f.Add([]byte("[{\n" + one[:200]))
 	f.Add([]byte(`{"begun":"","type":"repush:Message:Completed"}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		var results Results
