@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"os"
@@ -199,7 +200,9 @@ func (r *planRun) begin(asked events.Plan, typed []byte) (payload []byte, err er
 	case noFolder != nil:
 		return nil, usage(fmt.Errorf("-o %s: there is no such folder", r.out))
 	case isNone != nil:
-		r.results.frozen = func(p events.Planned) { r.unwritten = r.write(p) } // before all requests have left
+		r.results.frozen = func(p events.Planned) { // before all requests have left
+			r.unwritten = writeWhole(r.out, os.Link, func(w io.Writer) error { return indented(w).Encode(p) })
+		}
 	}
 	if r.resumed { // with the times of then
 		return payload, nil
@@ -231,19 +234,6 @@ func (o planOptions) askDeployed(cmd *cobra.Command, asked events.Plan) error {
 	there := o.target
 	there.to, there.region, there.timeout, there.json, there.logs = o.at, cmp.Or(o.region, os.Getenv("REPUSH_REGION")), o.timeout, o.json, o.logs && strings.HasPrefix(o.at, "fc")
 	return there.send(cmd, []events.Event{e})
-}
-
-// write makes the file of the manifest.
-func (o planOptions) write(p events.Planned) error {
-	file, err := os.CreateTemp(filepath.Dir(o.out), ".manifest-")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(file.Name())
-	if err := errors.Join(indented(file).Encode(p), file.Close()); err != nil {
-		return err
-	}
-	return os.Link(file.Name(), o.out) // whole, or not at all
 }
 
 // follow delivers the event until the function is done with it. Delivered again it

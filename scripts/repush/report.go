@@ -93,7 +93,7 @@ func (o *reportOptions) run(cmd *cobra.Command, names []string) error {
 	}
 	for i, write := range []func(io.Writer) error{r.WriteHTML, csv(r.Leftovers()), csv(r.Unknowns())} {
 		if files[i] != "" {
-			if err := replaceFile(files[i], write); err != nil {
+			if err := writeWhole(files[i], os.Rename, write); err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "%s is written\n", files[i])
@@ -142,9 +142,9 @@ func sameFile(a, b string) bool {
 	return filepath.Clean(a) == filepath.Clean(b)
 }
 
-// replaceFile writes a whole file, or leaves what was there. What it holds is for
-// whoever made it.
-func replaceFile(name string, write func(io.Writer) error) error {
+// writeWhole writes a whole file, or leaves what was there: place is os.Rename, or
+// os.Link, which replaces nothing. What it holds is for whoever made it.
+func writeWhole(name string, place func(from, to string) error, write func(io.Writer) error) error {
 	file, err := os.CreateTemp(filepath.Dir(name), ".repush-*")
 	if err != nil {
 		return err
@@ -153,5 +153,5 @@ func replaceFile(name string, write func(io.Writer) error) error {
 	if err := errors.Join(write(file), file.Close()); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	return os.Rename(file.Name(), name)
+	return place(file.Name(), name)
 }

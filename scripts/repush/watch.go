@@ -261,5 +261,5 @@ func (o runOptions) writeReport(j *run.Journal) error {
 	if err := readResults(&all, j.Path, nil); err != nil {
 		return err
 	}
-	return replaceFile(o.report, report.New(&all, report.Options{Title: j.Header.Reason, QPS: j.Header.QPS, Now: time.Now()}).WriteHTML)
+	return writeWhole(o.report, os.Rename, report.New(&all, report.Options{Title: j.Header.Reason, QPS: j.Header.QPS, Now: time.Now()}).WriteHTML)
 }
