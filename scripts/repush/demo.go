@@ -123,7 +123,7 @@ func (d *demo) start(ctx context.Context, built prepared, stdout, logs io.Writer
 func (d *demo) play(ctx context.Context, plan, repush prepared, logs io.Writer) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, errors.New("not every request was answered within two minutes"))
 	defer cancel()
-	d.results = &results{seen: d.progress}
+	d.results = &results{each: d.progress}
 	var env []string
 	if d.crash {
 		env = append(env, "REPUSH_PUSH_TIMEOUT=3s") // leases end soon
@@ -233,7 +233,8 @@ func (d *demo) noteInFlight() {
 }
 
 // progress shows one result as it arrives.
-func (d *demo) progress(c events.Completed) {
+func (d *demo) progress(e events.Event) {
+	c := decodeCompleted(e)
 	if c.Request.Data == nil {
 		return
 	}

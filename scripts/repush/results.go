@@ -12,10 +12,9 @@ import (
 // results collects the result events that a function writes to its standard
 // output. Safe for concurrent use.
 type results struct {
-	// each is called for every event whose id is new, seen for those that are results
-	// of requests, frozen once all parts of a manifest are there; nil: nothing is.
+	// each is called for every event whose id is new, frozen once all parts of a
+	// manifest are there; nil: nothing is.
 	each   func(events.Event)
-	seen   func(events.Completed)
 	frozen func(events.Planned)
 
 	mu        sync.Mutex
@@ -57,9 +56,6 @@ func (r *results) take(line []byte) {
 		}
 	case e.Type == events.TypeMessageCompleted && json.Unmarshal(e.Data, &c) == nil:
 		r.completed = append(r.completed, c)
-		if r.seen != nil {
-			r.seen(c)
-		}
 	default:
 		return
 	}
