@@ -33,7 +33,6 @@ const asksAbove = 20
 type bulkOptions struct {
 	runOptions
 	goOn, yes, anew bool
-	state           string // the state file
 	qps             float64
 }
 
@@ -43,7 +42,6 @@ func (o *bulkOptions) addBulk(cmd *cobra.Command) {
 	f.BoolVar(&o.yes, "yes", false, "do not ask")
 	f.BoolVar(&o.anew, "anew", false, "ask once more for what an unfinished run was begun with")
 	f.Float64Var(&o.qps, "qps", quota(), "pushes a second of the account; by default REPUSH_QPS, or 10")
-	f.StringVar(&o.state, "run-file", "", "new state `FILE` of the run; by default in $XDG_STATE_HOME/ons-repush/runs\nor ~/.local/state/ons-repush/runs")
 	f.StringVar(&o.ons, "ons", "", "local: another ONS OpenAPI endpoint: https, or http to loopback")
 	f.StringVar(&o.ledger, "state", "", "local: file of the ledger; by default REPUSH_STATE, else that of push")
 	o.addRun(cmd)
@@ -124,21 +122,10 @@ func (o bulkOptions) create(dir, id, reason string, b batch.Batch) (*run.Journal
 		}
 		kept["ledger"], kept["allow"] = markOf(ledger), strings.Join(allowOf(requests), ",")
 	}
-	known := filepath.Join(dir, id+"-"+fingerprint(b)+".jsonl") // where the next run looks
-	path := known
-	if o.state != "" {
-		if path, err = filepath.Abs(o.state); err != nil {
-			return nil, err
-		}
-	}
+	path := filepath.Join(dir, id+"-"+fingerprint(b)+".jsonl") // where the next run looks
 	j, err := run.Create(path, run.Header{
 		ID: id, Reason: reason, By: operator(), Operation: b.OperationID, Target: kept, QPS: o.qps, StartedAt: time.Now().UTC().Truncate(time.Second),
 	}, requests)
-	if err == nil && path != known {
-		if err = os.Symlink(path, known); err != nil {
-			err = errors.Join(err, j.Close(), os.Remove(path))
-		}
-	}
 	if err != nil {
 		return nil, fmt.Errorf("nothing was sent: the state file: %w", err)
 	}

@@ -93,6 +93,16 @@ func stateOf(t *testing.T, said string) string {
 	return found[1]
 }
 
+// onlyRun is the state file of the one run that this test's home knows.
+func onlyRun(t *testing.T) string {
+	t.Helper()
+	found, _ := filepath.Glob(filepath.Join(defaultLedger("runs"), "*.jsonl"))
+	if len(found) != 1 {
+		t.Fatalf("state files: %v", found)
+	}
+	return found[0]
+}
+
 // once fails when a message was not pushed exactly once, or asked for more than once.
 func once(t *testing.T, api *standIn, ids []string, state string) {
 	t.Helper()
@@ -196,9 +206,8 @@ func TestCancelARun(t *testing.T) {
 		stdout, stderr string
 	}
 	done := make(chan ended, 1)
-	state := filepath.Join(t.TempDir(), "state")
 	go func() {
-		status, stdout, stderr := repush(t.Context(), "", injecting(csvOf(t, ids), "--to", url, "--go", "--yes", "--qps", "20", "--json", "--run-file", state)...)
+		status, stdout, stderr := repush(t.Context(), "", injecting(csvOf(t, ids), "--to", url, "--go", "--yes", "--qps", "20", "--json")...)
 		done <- ended{status, stdout, stderr}
 	}()
 	for api.Calls("OnsMessagePush").Accepted < 60 {
@@ -206,6 +215,7 @@ func TestCancelARun(t *testing.T) {
 			t.Fatal("nothing is pushed")
 		}
 	}
+	state := onlyRun(t)
 	raw, err := os.ReadFile(state)
 	if err != nil {
 		t.Fatal(err)

@@ -65,7 +65,8 @@ A function answers with the outcome: as many are under way as keep the quota bus
 --async, and from a bus or a queue, all that is known is that the request was handed
 over. What the function parks or gives back is asked about again, until --wait is over.
 
-Each step is written to a state file. Ctrl-C stops asking, waits for what is under way
+Each step is written to a state file, in $XDG_STATE_HOME/ons-repush/runs or
+~/.local/state/ons-repush/runs. Ctrl-C stops asking, waits for what is under way
 and says how to go on with 'repush resume'; a second Ctrl-C leaves at once and names
 what is in doubt. A message is asked for under one event id, so that asking once more
 is the same request: the function's ledger answers it, as long as it lasts.

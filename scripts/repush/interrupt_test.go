@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -74,8 +73,7 @@ func TestTwoTerminals(t *testing.T) {
 	file := csvOf(t, ids)
 	s := atTerminal(t, 120, nil, injecting(file, "--to", url, "--go")...)
 	s.UntilText("[y/N]")
-	state := filepath.Join(t.TempDir(), "state")
-	other := selfCommand(injecting(file, "--to", url, "--go", "--yes", "--run-file", state)...)
+	other := selfCommand(injecting(file, "--to", url, "--go", "--yes")...)
 	if err := other.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +88,7 @@ func TestTwoTerminals(t *testing.T) {
 		t.Errorf("%s", screen)
 	}
 	_ = other.Wait()
-	once(t, api, ids, state)
+	once(t, api, ids, onlyRun(t))
 }
 
 // TestStalledReader: outcomes that nobody reads hold neither the run nor its interrupt

@@ -151,7 +151,7 @@ func TestSecondCtrlC(t *testing.T) {
 // that Ctrl-C waits for what it has under way.
 func TestCtrlCLocal(t *testing.T) {
 	api, ids := crowd(t, 30, onsd.Quota{Kind: "sliding", Limit: 10, Window: time.Second}, onsd.Client{Latency: onsd.Latency{Delay: time.Second}})
-	s := atTerminal(t, 100, nil, injecting(csvOf(t, ids), "--to", "local", "--ons", api.URL, "--bin", built(t), "--go", "--yes", "--run-file", filepath.Join(t.TempDir(), "state"))...)
+	s := atTerminal(t, 100, nil, injecting(csvOf(t, ids), "--to", "local", "--ons", api.URL, "--bin", built(t), "--go", "--yes")...)
 	s.Until("progress", func(lines []string) bool { return strings.Contains(strings.Join(lines, "\n"), "pushed ") })
 	s.Send("\x03")
 	screen := endsWith(t, s, exitPartial)
