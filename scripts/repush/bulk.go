@@ -145,7 +145,8 @@ func (o bulkOptions) read(cmd *cobra.Command, names []string) (b batch.Batch, id
 	case !(o.qps >= 0.1 && o.qps <= 100_000):
 		return b, "", usage(errors.New("--qps: must be 0.1 to 100000"))
 	}
-	defaults := events.Requested{DryRun: dryRun}
+	id = "inject-" + time.Now().UTC().Format("20060102-150405") + "-" + strings.ToLower(rand.Text()[:8])
+	defaults := events.Requested{Reason: reason, RequestedBy: operator(), OperationID: id, DryRun: dryRun}
 	for flag, field := range map[string]*string{"instance": &defaults.InstanceID, "topic": &defaults.Topic, "group": &defaults.GroupID, "client": &defaults.ClientID} {
 		*field, _ = f.GetString(flag)
 	}
@@ -160,8 +161,7 @@ func (o bulkOptions) read(cmd *cobra.Command, names []string) (b batch.Batch, id
 			return b, "", err
 		}
 	}
-	id = "inject-" + time.Now().UTC().Format("20060102-150405") + "-" + strings.ToLower(rand.Text()[:8])
-	b, err = batch.Read(inputs, batch.Options{Reason: reason, By: operator(), OperationID: id, Defaults: defaults, Now: time.Now()})
+	b, err = batch.Read(inputs, batch.Options{Defaults: defaults, Now: time.Now()})
 	if err == nil && len(b.Plans) > 0 && len(b.Items) > 0 {
 		err = errors.New("requests for plans and for pushes go apart: one is for functions/plan, the other for functions/repush")
 	}

@@ -36,11 +36,8 @@ type Input struct {
 // Options fill in what rows, data and manifests leave out; what they say wins.
 // CloudEvents are sent as they are.
 type Options struct {
-	Reason      string
-	By          string // requestedBy
-	OperationID string
-	Defaults    events.Requested // the other fields that are not zero
-	Now         time.Time        // of the events that are made
+	Defaults events.Requested // the fields that are not zero
+	Now      time.Time        // of the events that are made
 }
 
 // Batch is what shall be pushed.
@@ -83,9 +80,6 @@ func (p *Problems) Error() string {
 // Read reads the requests of all inputs. The error is a [*Problems], and the batch is
 // then empty: nothing is half accepted. An input without requests is a problem.
 func Read(inputs []Input, o Options) (Batch, error) {
-	o.Defaults.Reason = cmp.Or(o.Reason, o.Defaults.Reason)
-	o.Defaults.RequestedBy = cmp.Or(o.By, o.Defaults.RequestedBy)
-	o.Defaults.OperationID = cmp.Or(o.OperationID, o.Defaults.OperationID)
 	r := reading{Options: o, defaults: fieldsOf(o.Defaults), once: make(map[string]string)}
 	if invalid, is := errors.AsType[*events.ValidationError](o.Defaults.Validate()); is {
 		for _, p := range invalid.Problems {
@@ -198,7 +192,7 @@ func (r *reading) request(place string, f fields) {
 	}
 	sum := sha256.Sum256([]byte(asked.OperationID + "\x00" + message(asked)))
 	r.add(Item{Place: place, Request: asked, Event: events.Event{
-		ID: "repush-" + hex.EncodeToString(sum[:16]), Source: "repush/inject/" + r.By,
+		ID: "repush-" + hex.EncodeToString(sum[:16]), Source: "repush/inject/" + r.Defaults.RequestedBy,
 		Type: events.TypeMessageRequested, Time: r.Now.UTC().Truncate(time.Second),
 	}})
 }

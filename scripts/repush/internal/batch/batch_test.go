@@ -32,8 +32,8 @@ func id(n int) string { return fmt.Sprintf("C000021112CD18B4AAC26E1A0B57%04X", n
 // flags are what an operator gives for rows of message ids alone.
 func flags() Options {
 	return Options{
-		Reason: "consumer was down", By: "anna", OperationID: "op-1", Now: now(),
-		Defaults: events.Requested{InstanceID: instance, Topic: "orders", GroupID: "GID_x"},
+		Defaults: events.Requested{InstanceID: instance, Topic: "orders", GroupID: "GID_x", Reason: "consumer was down", RequestedBy: "anna", OperationID: "op-1"},
+		Now:      now(),
 	}
 }
 
@@ -274,7 +274,7 @@ func TestEvent(t *testing.T) {
 		t.Error(diff)
 	}
 	o := flags()
-	o.OperationID = "op-2"
+	o.Defaults.OperationID = "op-2"
 	same := []string{data + "\n", strings.Replace(data, first, strings.ToLower(first), 1), strings.Replace(data, "}", `,"generation":1,"dryRun":true}`, 1)}
 	for _, text := range same {
 		if id := read(t, "", text, flags()).Items[0].Event.ID; id != made.ID {
@@ -358,7 +358,7 @@ func TestSeveralInputs(t *testing.T) {
 func TestWrongFlags(t *testing.T) {
 	t.Parallel()
 	o := flags()
-	o.Reason, o.Defaults.ClientID = strings.Repeat("x", 257), "a b"
+	o.Defaults.Reason, o.Defaults.ClientID = strings.Repeat("x", 257), "a b"
 	_, err := Read([]Input{{Data: []byte("msgId\n" + id(1))}}, o)
 	want := "2 of 2 are wrong\n  the flags: reason: must be 1 to 256 characters without control characters and U+FFFD\n  the flags: clientId: must be 1 to 255 letters, digits and @#._:%~+-"
 	if err == nil || err.Error() != want {
