@@ -29,7 +29,6 @@ const toLocal = "local"
 // asksAbove is how many messages are pushed without a question.
 const asksAbove = 20
 
-// bulkOptions are those of a run of many messages.
 type bulkOptions struct {
 	runOptions
 	goOn, yes, anew bool
@@ -180,7 +179,6 @@ func (o bulkOptions) read(cmd *cobra.Command, names []string) (b batch.Batch, id
 // maxPlans bounds the plans of one inject: each is a search.
 const maxPlans = 100
 
-// plans hands requests for plans to functions/plan.
 func (o bulkOptions) plans(cmd *cobra.Command, plans []events.Event) error {
 	switch {
 	case len(plans) > maxPlans:
@@ -246,7 +244,6 @@ func (o bulkOptions) printDry(out io.Writer, b batch.Batch, sum batch.Summary) e
 	return nil
 }
 
-// groupsShown is how many groups a summary names.
 const groupsShown = 10
 
 // summaryLines say for people what will be asked for.
@@ -287,10 +284,8 @@ func messages(n int) string {
 	return strconv.Itoa(n) + " messages"
 }
 
-// errNotAgreed ends what nobody agreed to.
 var errNotAgreed = errors.New("nothing was sent: it was not agreed to")
 
-// agree has a person at a terminal agree.
 func agree(cmd *cobra.Command, names []string, count int, to string) error {
 	in, isFile := cmd.InOrStdin().(*os.File)
 	if slices.Contains(names, "-") || !isFile || !term.IsTerminal(int(in.Fd())) {

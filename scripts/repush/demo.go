@@ -53,7 +53,6 @@ delivered twice; a push that was cut ends as unknown when its lease is over.`,
 	return cmd
 }
 
-// demo is one run.
 type demo struct {
 	demoOptions
 	say     func(format string, args ...any)
@@ -175,7 +174,6 @@ func (d *demo) sweep(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// answered counts the requests that have their result.
 func (d *demo) answered() int {
 	all, _ := d.results.all()
 	return len(all)
@@ -232,7 +230,6 @@ func (d *demo) noteInFlight() {
 	}
 }
 
-// progress shows one result as it arrives.
 func (d *demo) progress(e events.Event) {
 	c := decodeCompleted(e)
 	if c.Request.Data == nil {

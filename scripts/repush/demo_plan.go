@@ -12,7 +12,6 @@ import (
 	"github.com/ons-repush/ons-repush/events"
 )
 
-// demoPlan is what the demo says of the plan.
 type demoPlan struct {
 	Alert string `json:"alert"`
 	// Manifest has its entries left away: the requests tell them.
@@ -63,7 +62,6 @@ func (d *demo) alarm(ctx context.Context, built prepared, logs io.Writer) error 
 	return nil
 }
 
-// request takes one request of the plan.
 func (d *demo) request(e events.Event) (httpStatus int) {
 	data, err := events.DecodeRequested(e.Data)
 	if err != nil {

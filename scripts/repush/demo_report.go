@@ -27,7 +27,6 @@ type demoReport struct {
 	AsExpected bool `json:"asExpected"`
 }
 
-// demoRow is one line of the table.
 type demoRow struct {
 	Scenario string         `json:"scenario"`
 	By       string         `json:"askedBy"`

@@ -62,7 +62,6 @@ Exit status: 0 nothing is not ok, 3 something is.`,
 	return cmd
 }
 
-// doctor is one round of checks.
 type doctor struct {
 	doctorOptions
 	say    func(format string, args ...any)
@@ -75,7 +74,6 @@ type doctor struct {
 	lacking string
 }
 
-// doctorCheck is one line.
 type doctorCheck struct {
 	Name   string `json:"name"`
 	Status string `json:"status"`         // ok, not ok or skipped
@@ -94,7 +92,6 @@ func (d *doctor) judge(name string, good bool, found, next string) {
 	d.checks[slices.IndexFunc(d.checks, c.same)] = c
 }
 
-// same reports whether it is the same line.
 func (c doctorCheck) same(other doctorCheck) bool { return c.Name == other.Name }
 
 // fatal puts a line that is not ok and leaves no call of the API possible.

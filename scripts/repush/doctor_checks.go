@@ -92,7 +92,6 @@ func (d *doctor) network(ctx context.Context) {
 	d.clock(response.Header.Get("Date"), asked, took)
 }
 
-// unreachable says why no answer came.
 func (d *doctor) unreachable(host string, err error) {
 	if certificate := (*tls.CertificateVerificationError)(nil); errors.As(err, &certificate) {
 		d.fatal("certificate", certificate.Err.Error(), "check the clock and --ons; where a proxy reads along, name its CA in SSL_CERT_FILE")

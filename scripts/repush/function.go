@@ -53,7 +53,6 @@ func (o *functionFlags) add(cmd *cobra.Command) {
 	f.BoolVar(&o.logs, "logs", false, "show the function's log")
 }
 
-// log is where the function's log goes.
 func (o functionFlags) log(shown io.Writer) io.Writer {
 	if o.logs {
 		return shown
@@ -151,7 +150,6 @@ func startHTTP(ctx context.Context, binary string, env []string, stdout, stderr 
 	return nil, ctx.Err()
 }
 
-// post sends one payload, whatever it is.
 func (f *httpFunction) post(ctx context.Context, payload []byte) (fcd.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, f.URL+"/", bytes.NewReader(payload))
 	if err != nil {

@@ -101,7 +101,6 @@ Exit status: 0 all handed over or answered well, 1 nothing was handed over,
 	return cmd
 }
 
-// one sends the message of the flags.
 func (o bulkOptions) one(cmd *cobra.Command) error {
 	if o.to == toLocal {
 		return usage(errors.New("--to local: takes a FILE; one message is pushed from this machine by 'repush push'"))

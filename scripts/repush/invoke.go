@@ -133,7 +133,6 @@ func (o invokeOptions) run(cmd *cobra.Command, payload []byte) error {
 	return verdict(response, completed)
 }
 
-// invoke runs the payload under the runtime that is asked for.
 func (o invokeOptions) invoke(ctx context.Context, binary string, env []string, payload []byte, stdout, logs io.Writer) (fcd.Response, error) {
 	runtimes := map[string]fcd.Runtime{"fc": fcd.FCGo1, "fc-custom": fcd.FCCustom, "lambda": fcd.Lambda}
 	if o.runtime == "http" {
@@ -219,7 +218,6 @@ func asJSON(payload []byte) json.RawMessage {
 	return quoted
 }
 
-// indented writes JSON for people.
 func indented(out io.Writer) *json.Encoder {
 	enc := json.NewEncoder(out)
 	enc.SetEscapeHTML(false)

@@ -100,7 +100,6 @@ and is taken up again every minute, or by the command that is shown.`,
 	return cmd
 }
 
-// standIn is the ONS OpenAPI on loopback.
 type standIn struct {
 	*onsd.Server
 	*onsd.Endpoint

@@ -161,7 +161,6 @@ func (o planOptions) open(ctx context.Context, stop context.CancelCauseFunc) (*r
 	})
 }
 
-// planRun is one run.
 type planRun struct {
 	planOptions
 	say       func(format string, args ...any)
@@ -214,7 +213,6 @@ func (r *planRun) begin(asked events.Plan, typed []byte) (payload []byte, err er
 	return json.Marshal(e)
 }
 
-// leaveNote keeps the event of a run that has begun.
 func (r *planRun) leaveNote(payload []byte) error {
 	if r.note == "" || r.resumed {
 		return nil
@@ -222,7 +220,6 @@ func (r *planRun) leaveNote(payload []byte) error {
 	return errors.Join(os.MkdirAll(filepath.Dir(r.note), 0o700), os.WriteFile(r.note, payload, 0o600))
 }
 
-// askDeployed has a deployed function make the plan.
 func (o planOptions) askDeployed(cmd *cobra.Command, asked events.Plan) error {
 	if o.target.to != "" || o.out != "" {
 		return usage(errors.New("--at: the deployed function says where requests and manifests go, so neither --to nor -o goes with it"))

@@ -46,7 +46,6 @@ func (r *planRun) print(out io.Writer, answer returned, isDone bool) error {
 	return nil
 }
 
-// manifestLines say for people what is in a manifest.
 func manifestLines(p events.Planned) []string {
 	byTopic := make(map[string]int)
 	for _, e := range p.Entries {
@@ -69,7 +68,6 @@ func manifestLines(p events.Planned) []string {
 	return append(lines, "API calls "+counted(p.Calls))
 }
 
-// counted lists numbers and what they count.
 func counted(n map[string]int) string {
 	var all []string
 	for _, name := range slices.Sorted(maps.Keys(n)) {

@@ -52,7 +52,6 @@ func receive(accept func(events.Event) (httpStatus int)) (*receiver, error) {
 	return r, nil
 }
 
-// count is how many were taken.
 func (r *receiver) count() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -33,7 +33,6 @@ var steering = [...]struct {
 	{events.Status, "[OPERATION]", "Say how everything, an operation or a message stands"},
 }
 
-// newSteering makes the commands.
 func newSteering() []*cobra.Command {
 	var all []*cobra.Command
 	for _, s := range steering {
@@ -78,7 +77,6 @@ pushes; what is halted does not age.`,
 	return all
 }
 
-// steer asks the function.
 func (o targetOptions) steer(cmd *cobra.Command, action events.Action, args []string) error {
 	op, err := operationOf(cmd, action, args)
 	if err != nil {

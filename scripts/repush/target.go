@@ -197,7 +197,6 @@ func hide(secret sink.Credentials, text string) string {
 	return strings.ToValidUTF8(text[:min(len(text), 500)], "")
 }
 
-// redact takes the credentials out of a text.
 func redact(secret sink.Credentials, text string) string {
 	for _, s := range []string{secret.AccessKeyID, secret.AccessKeySecret, secret.SecurityToken} {
 		if s != "" {

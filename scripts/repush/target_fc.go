@@ -101,7 +101,6 @@ func taskID(e events.Event) string {
 	return "repush-" + events.ResultID(e.Source, e.ID, asked.DryRun)
 }
 
-// failed is an error answer of the platform.
 func (f *fcFunction) failed(r *refusal) (delivery, error) {
 	switch {
 	case f.async && r.status == http.StatusConflict:
@@ -187,7 +186,6 @@ func (f *fcFunction) invokeV2(ctx context.Context, e events.Event, body []byte) 
 	return f.taken(e, answer.status, answer.Header, answer.Payload)
 }
 
-// roundTrip is a function as a transport.
 type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }

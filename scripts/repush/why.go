@@ -180,7 +180,6 @@ func (w *why) note(name string, err error) {
 	}
 }
 
-// ask asks the function what its ledger knows of the message.
 func (w *why) ask(ctx context.Context, ledger target) error {
 	var err error
 	if w.Ledger, _, err = ledger.ask(ctx, "why", w.Asked); err != nil {

@@ -104,7 +104,6 @@ func Read(inputs []Input, o Options) (Batch, error) {
 	return r.batch, nil
 }
 
-// fields are those of a request, by name.
 type fields = map[string]json.RawMessage
 
 // fieldsOf are the fields that are not zero.
@@ -114,7 +113,6 @@ func fieldsOf(a events.Requested) (f fields) {
 	return f
 }
 
-// reading is a batch in the making.
 type reading struct {
 	Options
 	Problems

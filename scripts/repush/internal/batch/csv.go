@@ -15,7 +15,6 @@ import (
 	"github.com/ons-repush/ons-repush/events"
 )
 
-// columns are the fields of a request.
 var columns = [...]string{
 	"instanceId", "topic", "groupId", "msgId", "reason", "clientId", "requestedBy", "operationId", "priority",
 	"generation", "storedAt", "notAfter", "dryRun", "onUnknown", "offsetId", "unconsumed",
@@ -99,7 +98,6 @@ func split(raw []byte, comma rune) ([]string, error) {
 	return cells, err
 }
 
-// columnsOf reads the header.
 func columnsOf(cells []string) ([]string, error) {
 	if len(cells) > 2*len(columns) {
 		return nil, fmt.Errorf("has %d columns: is it CSV with a header?", len(cells))

@@ -53,7 +53,6 @@ type Report struct {
 	leftovers, unknowns []events.Requested
 }
 
-// item is one request and its fate.
 type item struct {
 	result
 	Fate  events.Outcome

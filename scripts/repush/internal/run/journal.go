@@ -217,7 +217,6 @@ func (j *Journal) replayEntry(line []byte) error {
 	return errors.New("is nothing that a run writes")
 }
 
-// add takes one request.
 func (j *Journal) add(e events.Event) error {
 	asked, err := events.DecodeRequested(e.Data)
 	if err != nil {
