@@ -206,20 +206,7 @@ func (d *demo) killHalfway(ctx context.Context) error {
 		}
 	}
 	f := d.function.Load()
-	d.noteInFlight()
-	f.Kill()
-	d.say("killed the function (SIGKILL) half-way; Function Compute starts another instance, EventBridge delivers again")
-	again, err := f.Restart(ctx)
-	if err == nil {
-		d.function.Store(again)
-	}
-	return err
-}
-
-// noteInFlight: whatever has no result may be under way, by its own delivery or, if
-// that one was parked, by a sweep.
-func (d *demo) noteInFlight() {
-	for _, a := range d.asks {
+	for _, a := range d.asks { // what has no result, by its own delivery or by a sweep
 		d.inFlight[a.data.MsgID] = true
 	}
 	_, completed := d.results.all()
@@ -228,6 +215,13 @@ func (d *demo) noteInFlight() {
 			delete(d.inFlight, c.Request.Data.MsgID)
 		}
 	}
+	f.Kill()
+	d.say("killed the function (SIGKILL) half-way; Function Compute starts another instance, EventBridge delivers again")
+	again, err := f.Restart(ctx)
+	if err == nil {
+		d.function.Store(again)
+	}
+	return err
 }
 
 func (d *demo) progress(e events.Event) {
