@@ -23,7 +23,6 @@ import (
 	"crypto/sha256"
 	"debug/buildinfo"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"io/fs"
@@ -57,26 +56,12 @@ func main() {
 // run executes one command line in the module at root and returns its exit
 // status.
 func run(ctx context.Context, root string, args, environ []string, stdout, stderr io.Writer) int {
-	flags := flag.NewFlagSet("package", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() {
-		fmt.Fprint(stderr, "usage: scripts/build.sh [-limit BYTES] [linux/amd64] [linux/arm64]\n")
-		flags.PrintDefaults()
-	}
-	limit := flags.Int("limit", defaultLimit, "fail when a zip has more `BYTES`")
-	switch err := flags.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
-		return exitDone
-	case err != nil:
-		return exitUsage
-	}
-	targets, err := parseTargets(flags.Args())
+	targets, err := parseTargets(args)
 	if err != nil {
-		fmt.Fprintf(stderr, "package: %v\n", err)
-		flags.Usage()
+		fmt.Fprintf(stderr, "package: %v\nusage: scripts/build.sh [linux/amd64] [linux/arm64]\n", err)
 		return exitUsage
 	}
-	b := builder{root: root, environ: environ, limit: *limit, out: stdout}
+	b := builder{root: root, environ: environ, limit: defaultLimit, out: stdout}
 	if err := b.packageAll(ctx, targets); err != nil {
 		fmt.Fprintf(stderr, "package: %v\n", err)
 		return exitFailed
@@ -172,7 +157,7 @@ func (b builder) packageOne(ctx context.Context, function string, t target) erro
 		return err
 	}
 	if len(zipped) > b.limit {
-		return fmt.Errorf("the zip has %d bytes, %d are allowed: see with 'go list -deps ./functions/%s' what came in, or raise -limit", len(zipped), b.limit, function)
+		return fmt.Errorf("the zip has %d bytes, %d are allowed: see with 'go list -deps ./functions/%s' what came in, or raise the limit", len(zipped), b.limit, function)
 	}
 	name := fmt.Sprintf(".build/%s-%s-%s.zip", function, t.os, t.arch)
 	if err := os.WriteFile(filepath.Join(b.root, name), zipped, 0o644); err != nil {
