@@ -18,7 +18,9 @@
 package main
 
 import (
+	"archive/zip"
 	"bytes"
+	"compress/flate"
 	"context"
 	"crypto/sha256"
 	"debug/buildinfo"
@@ -34,6 +36,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // Exit statuses.
@@ -199,4 +202,34 @@ func versionFile(info *debug.BuildInfo) []byte {
 		}
 	}
 	return fmt.Appendf(nil, "version %s\ncommit %s\ngo %s\n", info.Main.Version, commit, info.GoVersion)
+}
+
+// file is one entry of a zip.
+type file struct {
+	name    string
+	mode    fs.FileMode
+	content []byte
+}
+
+// archive returns a zip of the files, in their order. The bytes depend on
+// nothing else: every time is 1980-01-01, the first that a zip can tell.
+func archive(files []file) ([]byte, error) {
+	var buf bytes.Buffer
+	w := zip.NewWriter(&buf)
+	w.RegisterCompressor(zip.Deflate, func(out io.Writer) (io.WriteCloser, error) {
+		return flate.NewWriter(out, flate.BestCompression)
+	})
+	for _, f := range files {
+		header := &zip.FileHeader{Name: f.name, Method: zip.Deflate, Modified: time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)}
+		header.SetMode(f.mode)
+		entry, err := w.CreateHeader(header)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := entry.Write(f.content); err != nil {
+			return nil, err
+		}
+	}
+	err := w.Close()
+	return buf.Bytes(), err
 }
