@@ -2,10 +2,10 @@ package run
 
 import (
 	"cmp"
-	"container/heap"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ons-repush/ons-repush/events"
@@ -86,7 +86,7 @@ type work struct {
 	Runner
 	window  window
 	queue   []int // not asked for in this run, in order
-	later   later // to ask again
+	later   []due // to ask again, sorted; what comes new belongs to its end, mostly
 	flying  int
 	answers chan batchAnswer
 	// failures counts tries in a row that failed: of those under way at the same time,
@@ -105,20 +105,6 @@ type work struct {
 type due struct {
 	at   int
 	when time.Time
-}
-
-// later is a heap (container/heap) of what is due first.
-type later []due
-
-func (l later) Len() int           { return len(l) }
-func (l later) Less(i, j int) bool { return l[i].when.Before(l[j].when) }
-func (l later) Swap(i, j int)      { l[i], l[j] = l[j], l[i] }
-func (l *later) Push(d any)        { *l = append(*l, d.(due)) }
-func (l *later) Pop() any {
-	last := len(*l) - 1
-	d := (*l)[last]
-	*l = (*l)[:last]
-	return d
 }
 
 type batchAnswer struct {
@@ -225,7 +211,9 @@ func (w *work) room() int {
 func (w *work) pick(n int) (batch []int) {
 	now := time.Now()
 	for len(batch) < n && len(w.later) > 0 && !now.Before(w.later[0].when) {
-		if at := heap.Pop(&w.later).(due).at; !w.Journal.isDecided(at) { // by its event
+		at := w.later[0].at
+		w.later = w.later[1:]
+		if !w.Journal.isDecided(at) { // by its event
 			batch = append(batch, at)
 		}
 	}
@@ -310,7 +298,9 @@ func (w *work) again(at int, pause time.Duration) {
 		pause = max(pause, time.Duration(float64(len(w.later))/w.QPS*float64(time.Second)))
 	}
 	w.tries[at]++
-	heap.Push(&w.later, due{at, time.Now().Add(pause)})
+	d := due{at, time.Now().Add(pause)}
+	place, _ := slices.BinarySearchFunc(w.later, d, func(a, b due) int { return a.when.Compare(b.when) })
+	w.later = slices.Insert(w.later, place, d)
 }
 
 // land waits for what is under way, and returns why.
