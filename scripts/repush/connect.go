@@ -68,7 +68,7 @@ func (o runOptions) connect(cmd *cobra.Command) (beginner, error) {
 			began := time.Now()
 			answers := make([]run.Answer, len(batch))
 			for i, d := range send(ctx, batch) {
-				showLog(w, d)
+				showLog(w.display, d)
 				answers[i] = answerOf(batch[i], d, began)
 			}
 			return answers
@@ -133,7 +133,7 @@ func (o runOptions) startLocal(ctx context.Context, binary string, env []string,
 	for began := time.Now(); ; {
 		first := &head{shown: io.Discard}
 		if o.logs {
-			first.shown = w
+			first.shown = w.display
 		}
 		f, err := startHTTP(ctx, binary, env, &results{each: w.finish}, first)
 		if err == nil {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"slices"
@@ -24,16 +23,15 @@ import (
 // watch shows a run while it goes on. Outcomes and progress are written by a goroutine of
 // its own: who reads them may be slow, and the run is not. Safe for concurrent use.
 type watch struct {
-	io.Writer // lines that stay, above the progress
-	display   *progress.Display
-	journal   *run.Journal
-	outcomes  *json.Encoder // nil: they are not printed
-	began     time.Time
-	stop      func(error)   // the run
-	wake      chan struct{} // full when something is to be written
-	ended     chan struct{} // closed when all is written
-	closing   func()
-	broken    error // why outcomes are not written any more; show's alone
+	display  *progress.Display // also of what else is said meanwhile
+	journal  *run.Journal
+	outcomes *json.Encoder // nil: they are not printed
+	began    time.Time
+	stop     func(error)   // the run
+	wake     chan struct{} // full when something is to be written
+	ended    chan struct{} // closed when all is written
+	closing  func()
+	broken   error // why outcomes are not written any more; show's alone
 
 	mu       sync.Mutex
 	toWrite  []events.Event
@@ -49,7 +47,6 @@ func newWatch(cmd *cobra.Command, j *run.Journal, asJSON bool, stop func(error))
 		journal: j, stop: stop, began: time.Now(), lastNews: time.Now(), wake: make(chan struct{}, 1), ended: make(chan struct{}),
 		display: progress.New(cmd.ErrOrStderr(), progress.Detect(cmd.ErrOrStderr(), os.Getenv)),
 	}
-	w.Writer = w.display.Writer()
 	w.rate.Add(0, w.began)
 	if asJSON {
 		w.outcomes = json.NewEncoder(cmd.OutOrStdout())

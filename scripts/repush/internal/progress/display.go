@@ -40,7 +40,7 @@ type Display struct {
 	begun   bool // something was drawn
 	stale   bool // last was not
 	closed  bool
-	lines   []*lines
+	rest    []byte // a line without its end
 }
 
 // New returns a Display that has drawn nothing yet.
@@ -87,14 +87,24 @@ func (d *Display) Say(format string, args ...any) {
 	d.say(fmt.Sprintf(format, args...))
 }
 
-// Writer returns a writer whose lines [Display.Say] would write, for what a child
-// writes to the same place. A line waits for its end, for 64 KiB or for Close. Each
-// writer has its own line. There are no errors.
-func (d *Display) Writer() io.Writer {
+// Write takes lines as [Display.Say] does, of a child that writes to the same place. A
+// line waits for its end, for 64 KiB or for Close. There are no errors.
+func (d *Display) Write(p []byte) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.lines = append(d.lines, &lines{d: d})
-	return d.lines[len(d.lines)-1]
+	d.rest = append(d.rest, p...)
+	d.flush(bytes.LastIndexByte(d.rest, '\n') + 1)
+	if len(d.rest) > 64<<10 {
+		d.flush(len(d.rest))
+	}
+	return len(p), nil
+}
+
+func (d *Display) flush(n int) {
+	if n > 0 {
+		d.say(string(d.rest[:n]))
+		d.rest = append(d.rest[:0], d.rest[n:]...)
+	}
 }
 
 // Close leaves the last state as a plain line, without bar and ETA, and the cursor
@@ -105,9 +115,7 @@ func (d *Display) Close() {
 	if d.closed {
 		return
 	}
-	for _, l := range d.lines {
-		l.flush(len(l.rest))
-	}
+	d.flush(len(d.rest))
 	d.closed, d.last.ETA = true, 0
 	if d.begun && (d.stale || d.o.Terminal) {
 		d.draw("")
@@ -148,29 +156,6 @@ func (d *Display) draw(stays string) {
 		}
 	}
 	_, _ = io.WriteString(d.w, stays+d.last.line(limit, chars, d.o.Color)+end)
-}
-
-type lines struct {
-	d    *Display
-	rest []byte // a line without its end
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.d.mu.Lock()
-	defer l.d.mu.Unlock()
-	l.rest = append(l.rest, p...)
-	l.flush(bytes.LastIndexByte(l.rest, '\n') + 1)
-	if len(l.rest) > 64<<10 {
-		l.flush(len(l.rest))
-	}
-	return len(p), nil
-}
-
-func (l *lines) flush(n int) {
-	if n > 0 {
-		l.d.say(string(l.rest[:n]))
-		l.rest = append(l.rest[:0], l.rest[n:]...)
-	}
 }
 
 // Options say what is written to.

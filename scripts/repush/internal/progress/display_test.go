@@ -146,9 +146,8 @@ func TestWriter(t *testing.T) {
 			t.Parallel()
 			var out bytes.Buffer
 			d := New(&out, Options{})
-			w := d.Writer()
 			for _, text := range test.written {
-				if n, err := w.Write([]byte(text)); n != len(text) || err != nil {
+				if n, err := d.Write([]byte(text)); n != len(text) || err != nil {
 					t.Fatalf("Write = %d, %v", n, err)
 				}
 			}
@@ -172,11 +171,9 @@ func TestTogether(t *testing.T) {
 	var all sync.WaitGroup
 	for w := range writers {
 		all.Go(func() {
-			out := d.Writer()
 			for i := range each {
-				fmt.Fprintf(out, "writer %d ", w)
 				d.Update(Snapshot{Total: each, Done: i, Note: fmt.Sprint(w, i)})
-				fmt.Fprintf(out, "line %d\n", i)
+				fmt.Fprintf(d, "writer %d line %d\n", w, i)
 				d.Say("said by %d: %d", w, i)
 			}
 		})

@@ -45,10 +45,9 @@ func TestOnTerminal(t *testing.T) {
 	isOn(t, s, state)
 	d.Say("first")
 	isOn(t, s, "first", state)
-	log := d.Writer()
-	_, _ = log.Write([]byte("second\nthi"))
+	_, _ = d.Write([]byte("second\nthi"))
 	isOn(t, s, "first", "second", state)
-	_, _ = log.Write([]byte("rd\n" + strings.Repeat("x", 125) + "\nunfinished"))
+	_, _ = d.Write([]byte("rd\n" + strings.Repeat("x", 125) + "\nunfinished"))
 	long := []string{strings.Repeat("x", 95), strings.Repeat("x", 30)}
 	isOn(t, s, "first", "second", "third", long[0], long[1], state)
 	d.Close()
