@@ -48,12 +48,7 @@ Target and settings are those of the run; credentials, REPUSH_HTTP_TOKEN and, fo
 local, REPUSH_ALLOW are read again from the environment.`,
 		Example: `  repush resume inject-20261122-031500-k3v9q2xd
   repush resume ./run.jsonl --json`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return usage(errors.New("name one state file, or the id of a run"))
-			}
-			return nil
-		},
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path, err := stateFile(args[0])
 			if err != nil {

@@ -51,13 +51,8 @@ anybody else: fc://FUNCTION, fc2://SERVICE/FUNCTION, or https://… with
 REPUSH_HTTP_TOKEN. With Redis the order holds for all instances, within a second of
 pushes; what is halted does not age.`,
 			Example: "  repush " + strings.TrimSpace(string(s.action)+" "+strings.ReplaceAll(strings.Trim(s.subject, "[]"), "OPERATION", "plan-0a1b2c")) + " --to fc://repush --region cn-hangzhou",
-			Args: func(cmd *cobra.Command, args []string) error {
-				if most := min(1, len(s.subject)); len(args) > most {
-					return usage(fmt.Errorf("at most %d argument; a message is named by flags", most))
-				}
-				return nil
-			},
-			RunE: func(cmd *cobra.Command, args []string) error { return o.steer(cmd, s.action, args) },
+			Args:    cobra.MaximumNArgs(min(1, len(s.subject))),
+			RunE:    func(cmd *cobra.Command, args []string) error { return o.steer(cmd, s.action, args) },
 		}
 		f := cmd.Flags()
 		if s.subject != "" {

@@ -87,7 +87,7 @@ func TestSteeringWrong(t *testing.T) {
 	for line, says := range map[string]string{
 		"pause --to http://127.0.0.1:1/":                    "OPERATION: is required, or a message",
 		"cancel a/b --to http://127.0.0.1:1/":               "OPERATION: must be",
-		"stop op --to http://127.0.0.1:1/":                  "at most 0 argument",
+		"stop op --to http://127.0.0.1:1/":                  "at most 0 arg",
 		"pause op --instance i --to http://127.0.0.1:1/":    "must not stand beside operationId",
 		"status --msg 00 --to http://127.0.0.1:1/":          "--instance: is required",
 		"stop --to mns://queues/x":                          "must be asked directly",
