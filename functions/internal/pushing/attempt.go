@@ -143,8 +143,7 @@ func (a *attempt) after(ctx context.Context, err error) (result Result, done boo
 	if errors.Is(err, ErrLost) || errors.Is(err, ErrForgotten) {
 		return a.ledgerDown(err), true
 	}
-	var halted *Halted
-	if errors.As(err, &halted) {
+	if halted, is := errors.AsType[*Halted](err); is {
 		return a.halt(ctx, halted), true
 	}
 	e := asError(err)

@@ -84,8 +84,7 @@ func (e *Error) code() string { return cmp.Or(e.Code, e.Kind.String()) }
 
 // asError finds the *Error in err, or makes an Internal one.
 func asError(err error) *Error {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, is := errors.AsType[*Error](err); is {
 		return e
 	}
 	return &Error{Kind: Internal, Op: "repush", Err: err}

@@ -216,8 +216,7 @@ func (c *Client) pipeline(ctx context.Context, batch []*call) (rest []*call) {
 		if value == nil && err == nil {
 			err = failed // go-redis leaves the commands alone when the login is refused
 		}
-		var answer goredis.Error
-		silent = silent && err != nil && !errors.As(err, &answer)
+		silent = silent && err != nil && !errors.As(err, new(goredis.Error))
 		readOnly = readOnly || goredis.IsReadOnlyError(err)
 		_, moved := goredis.IsMovedError(err)
 		elsewhere := !cluster && (moved || errors.Is(err, errCluster))

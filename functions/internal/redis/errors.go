@@ -99,20 +99,17 @@ func plain(word string) string {
 
 // disconnection says why there was no answer.
 func disconnection(err error) string {
-	var lookup *net.DNSError
-	var certificate *tls.CertificateVerificationError
-	var noTLS tls.RecordHeaderError
 	var network net.Error
 	switch {
 	case errors.Is(err, goredis.ErrClosed):
 		return "the client is closed"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "connection refused: is it running, and is the port right?"
-	case errors.As(err, &lookup):
+	case errors.As(err, new(*net.DNSError)):
 		return "its host name cannot be resolved: is it right, and is the function in its VPC?"
-	case errors.As(err, &certificate):
+	case errors.As(err, new(*tls.CertificateVerificationError)):
 		return "its TLS certificate is not valid for the host in the URL, or its issuer is not trusted here"
-	case errors.As(err, &noTLS):
+	case errors.As(err, new(tls.RecordHeaderError)):
 		return "it does not speak TLS on this port: try redis:// instead of rediss://"
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &network) && network.Timeout():
 		return "no answer in time: is it overloaded, does it speak no TLS, or is the network closed between it and the function?"

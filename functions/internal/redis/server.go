@@ -93,8 +93,7 @@ func (c *Client) greet(ctx context.Context, conn *goredis.Conn) error {
 		p.Info(ctx, "memory")
 		return nil
 	})
-	var answer goredis.Error
-	if err != nil && !errors.As(err, &answer) {
+	if err != nil && !errors.As(err, new(goredis.Error)) {
 		return err
 	}
 	info := answers[0].(*goredis.StringCmd).Val() + answers[1].(*goredis.StringCmd).Val()

@@ -84,8 +84,8 @@ func (p Process) Open(ctx context.Context) (*State, error) {
 // neverRight reports whether an error of Redis is one of the settings: those of
 // the server or ours.
 func neverRight(err error) bool {
-	var e *pushing.Error
-	return errors.As(err, &e) && (e.Code == redis.StateEvicting || e.Code == redis.StateTooOld || e.Code == redis.StateDenied)
+	e, is := errors.AsType[*pushing.Error](err)
+	return is && (e.Code == redis.StateEvicting || e.Code == redis.StateTooOld || e.Code == redis.StateDenied)
 }
 
 func stateError(err error) error {
