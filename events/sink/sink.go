@@ -50,8 +50,7 @@ type UndeliveredError struct {
 
 // Error returns the number of events and the cause of the first.
 func (e *UndeliveredError) Error() string {
-	indexes := slices.Sorted(maps.Keys(e.Failed))
-	return fmt.Sprintf("%d events were not delivered; the first: %v", len(indexes), e.Failed[indexes[0]])
+	return fmt.Sprintf("%d events were not delivered; the first: %v", len(e.Failed), e.Failed[e.First()])
 }
 
 // First is the index of the first event that was not taken over: all before it
