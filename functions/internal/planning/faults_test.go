@@ -161,9 +161,15 @@ func TestAlertsOfMadeUpTopics(t *testing.T) {
 		doc, _, _ := h.ports.Documents.Load(t.Context(), "group/"+instance+"/"+consumer)
 		h.setOffline(false)
 		time.Sleep(2 * time.Minute)
-		h.sweep(t)
-		if h.calls[planning.OpDeadLetters] > 100 {
-			t.Errorf("300 topics: document of %d bytes, %d scans", len(doc), h.calls[planning.OpDeadLetters])
+		if s, scans := h.sweep(t), h.calls[planning.OpDeadLetters]; s.Closed != 20 || scans > 100 {
+			t.Errorf("300 topics: document of %d bytes, %d incidents, %d scans", len(doc), s.Closed, scans)
+		}
+		if got := h.report(t, alarm(events.DeadLetters)); got.Code != planning.CodeBudget {
+			t.Errorf("in the cooldown of all of them: %+v", got)
+		}
+		time.Sleep(24 * time.Hour)
+		if got := h.report(t, alarm(events.DeadLetters)); got.Requests != 1 {
+			t.Errorf("the first alert after it: %+v", got)
 		}
 	})
 }

@@ -133,10 +133,11 @@ func (g *group) open(d pushing.Delivery, p Policy, now time.Time) (in *incident,
 	key, alerts := keyOf(d), 0
 	for _, in := range slices.Backward(g.Incidents) {
 		// An alert's ends with its cooldown, a request's never.
-		if in.Key == key && (!d.Alert || in.Stage != closed || now.Before(in.ClosedAt.Add(p.Cooldown))) {
+		isOver := in.Alert && in.Stage == closed && !now.Before(in.ClosedAt.Add(p.Cooldown))
+		if in.Key == key && !isOver {
 			return in, false
 		}
-		if in.Alert {
+		if in.Alert && !isOver {
 			alerts++
 		}
 	}
