@@ -3,13 +3,13 @@ package planning_test
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/ons-repush/ons-repush/events"
+	"github.com/ons-repush/ons-repush/functions/internal/ledger"
 	"github.com/ons-repush/ons-repush/functions/internal/planning"
 	"github.com/ons-repush/ons-repush/functions/internal/pushing"
 )
@@ -68,8 +68,8 @@ func (m mortalEmitter) Send(ctx context.Context, batch ...events.Event) error {
 }
 
 // TestKilledAnywhere: whichever step a process dies before or after, and the
-// next one too, each request is sent, under one id, and the incident has one
-// manifest.
+// next one too, each request is sent, under one id, and counted once, though it was
+// pushed before the next life; and the incident has one manifest.
 func TestKilledAnywhere(t *testing.T) {
 	t.Parallel()
 	trial := func(t *testing.T, source events.Selection, deaths []int, after bool) (steps int) {
@@ -91,6 +91,7 @@ func TestKilledAnywhere(t *testing.T) {
 			h.restart()
 			h.do(t, alarm(source)) // the platform delivers it again
 			steps = max(steps, m.steps)
+			h.push(t)
 			time.Sleep(6 * time.Minute) // the lease of the one that died ends
 			h.bury(1000+dies, 20*time.Hour, time.Minute)
 		}
@@ -106,6 +107,9 @@ func TestKilledAnywhere(t *testing.T) {
 		plans := h.results.plans(t)
 		if len(seen) < want || len(operations) != 1 || len(plans) != 1 || plans[0].Count != len(seen) || !operations[last.OperationID] {
 			t.Fatalf("deaths at %v (after: %t): %d messages, %d operations, %d manifests", deaths, after, len(seen), len(operations), len(plans))
+		}
+		if counted, spent := h.counted(t); counted != len(seen) || spent != len(seen) {
+			t.Fatalf("deaths at %v (after: %t): %d requests, %d are counted, and %d of the budget are spent", deaths, after, len(seen), counted, spent)
 		}
 		return steps
 	}
@@ -198,31 +202,34 @@ func TestSlowWorker(t *testing.T) {
 // loop ends until a person plans.
 func TestListenerThatFailsForEver(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string]struct{ dead, budget, limit int }{
-		"many":  {1_500, 1_000, 1_000},
-		"small": {500, 100, 40},
+	for name, test := range map[string]struct {
+		dead, budget, limit int
+		lost                bool
+	}{
+		"many":                        {dead: 1_500, budget: 1_000, limit: 1_000},
+		"small":                       {dead: 500, budget: 100, limit: 40},
+		"the sink's answers are lost": {dead: 500, budget: 100, limit: 40, lost: true},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			h := newHouse(t, func(p *planning.Policy, _ *planning.Ports) { p.GroupBudget, p.Limit = test.budget, test.limit })
 			for n := range test.dead {
 				h.bury(n, time.Hour, time.Minute)
 			}
-			next, pushed := test.dead, 0
+			if test.lost {
+				h.ports.Requests = deaf{h.requested}
+				h.restart()
+			}
+			next := test.dead
 			var times []time.Time // of every request
 			var plans int
 			push := func() { // the listener takes five minutes of retries to fail for good
-				h.requested.mu.Lock()
-				sent := slices.Clone(h.requested.sent[pushed:])
-				pushed = len(h.requested.sent)
-				h.requested.mu.Unlock()
-				for _, e := range sent {
-					r, _ := events.DecodeRequested(e.Data)
+				pushed := h.push(t)
+				for range pushed {
 					times = append(times, time.Now())
-					h.decide(t, number(r.MsgID), 1, events.Pushed)
 					h.bury(next, 0, 0)
 					next++
 				}
-				if len(sent) > 0 {
+				if pushed > 0 {
 					plans++
 				}
 			}
@@ -247,6 +254,8 @@ func TestListenerThatFailsForEver(t *testing.T) {
 			if plans == 0 || plans > 12 || last > 30*time.Hour {
 				t.Errorf("%s: the loop does not end", name)
 			}
+			h.ports.Requests = h.requested
+			h.restart()
 			if got := h.report(t, alarm(events.DeadLetters)); got.Requests != 0 {
 				t.Errorf("%s: %+v", name, got)
 			}
@@ -263,7 +272,63 @@ func TestListenerThatFailsForEver(t *testing.T) {
 	}
 }
 
+// deaf takes every event, and its answer never comes.
+type deaf struct{ *mailbox }
+
+func (d deaf) Send(ctx context.Context, batch ...events.Event) error {
+	_ = d.mailbox.Send(ctx, batch...)
+	return context.DeadlineExceeded
+}
+
 func number(id string) (n int) {
 	_, _ = fmt.Sscanf(id, "%X", &n)
 	return n
+}
+
+// TestUnansweredHandOver: where no answer of the sink came, and nobody knows of the
+// requests, what may have been sent is spent, however the incident ends.
+func TestUnansweredHandOver(t *testing.T) {
+	for name, test := range map[string]struct {
+		goesOn          func(t *testing.T, h *house, operation string)
+		requests, spent int
+	}{
+		"and never does": {func(*testing.T, *house, string) { time.Sleep(72 * time.Hour) }, 0, 128},
+		"cancelled": {func(t *testing.T, h *house, operation string) {
+			if err := h.ledger.Order(t.Context(), pushing.OfOperation(operation), pushing.Order{Code: pushing.CodeCancelled}); err != nil {
+				t.Fatal(err)
+			}
+		}, 0, 128},
+		"refused": {func(_ *testing.T, h *house, _ string) {
+			h.fail = func(int, string) error {
+				return &pushing.Error{Kind: pushing.Refused, Op: planning.OpOnline, Code: "Forbidden.RAM"}
+			}
+		}, 0, 128},
+		"forty expire, and then one does": {func(_ *testing.T, h *house, _ string) {
+			time.Sleep(12 * time.Hour)
+			h.ports.Requests = h.requested
+		}, 90, 130},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHouse(t)
+			h.ports.Requests, h.ports.Histories = deaf{h.requested}, ledger.NewMemory(96*time.Hour, nil)
+			h.restart()
+			for n := range 130 { // more than are handed over at a time
+				age := 20 * time.Hour
+				if n < 40 {
+					age = 65 * time.Hour
+				}
+				h.bury(n, age, time.Hour)
+			}
+			r := h.report(t, alarm(events.DeadLetters))
+			time.Sleep(time.Minute)
+			test.goesOn(t, h, r.OperationID)
+			h.restart()
+			if s := h.sweep(t); s.Closed != 1 {
+				t.Errorf("%s: sweep = %+v", name, s)
+			}
+			if requests, spent := h.counted(t); requests != test.requests || spent != test.spent {
+				t.Errorf("%s: %d requests, %d are spent", name, requests, spent)
+			}
+		})
+	}
 }

@@ -2,6 +2,7 @@ package planning_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -250,6 +251,9 @@ type house struct {
 	ports              planning.Ports
 	ledger             ledger.Memory
 	results, requested *mailbox
+	// pushed counts the events that push has seen, and known are the ids of those.
+	pushed int
+	known  map[string]bool
 }
 
 func newHouse(t *testing.T, change ...func(*planning.Policy, *planning.Ports)) *house {
@@ -258,7 +262,7 @@ func newHouse(t *testing.T, change ...func(*planning.Policy, *planning.Ports)) *
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &house{broker: new(broker), ledger: ledger.NewMemory(96*time.Hour, nil), results: new(mailbox), requested: new(mailbox)}
+	h := &house{broker: new(broker), ledger: ledger.NewMemory(96*time.Hour, nil), results: new(mailbox), requested: new(mailbox), known: make(map[string]bool)}
 	h.policy = planning.Policy{
 		Allow: allow, Cooldown: 30 * time.Minute, Limit: 1000, GroupBudget: 1000, MaxPushes: 3, MaxAge: 72 * time.Hour, QPS: 10,
 	}
@@ -348,16 +352,23 @@ func (b *broker) store(n int, age time.Duration) {
 // decide lets the ledger of pushes know that a request for message n ended.
 func (h *house) decide(t *testing.T, n, generation int, outcome events.Outcome) {
 	t.Helper()
-	ask := pushing.Ask{
-		Request: pushing.RequestKey{Source: "other", ID: fmt.Sprint(n, "/", generation, "/", outcome)}, Lease: time.Minute,
-		Data: events.Requested{InstanceID: instance, GroupID: consumer, Topic: topic, MsgID: msgID(n), Generation: generation, Reason: "r"},
+	if !h.claim(t, pushing.RequestKey{Source: "other", ID: fmt.Sprint(n, "/", generation, "/", outcome)}, outcome, events.Requested{
+		InstanceID: instance, GroupID: consumer, Topic: topic, MsgID: msgID(n), Generation: generation, Reason: "r",
+	}) {
+		t.Fatal("it was decided before")
 	}
-	c, err := h.ledger.Claim(t.Context(), ask)
-	if err != nil || c.Fence == 0 {
-		t.Fatalf("claim = %+v, %v", c, err)
+}
+
+// claim is what the ledger of pushes does with a request; no outcome leaves it
+// undecided. It reports false for one that was decided before.
+func (h *house) claim(t *testing.T, key pushing.RequestKey, outcome events.Outcome, r events.Requested) bool {
+	t.Helper()
+	c, err := h.ledger.Claim(t.Context(), pushing.Ask{Request: key, Lease: time.Minute, Data: r})
+	if err != nil {
+		t.Fatalf("claim: %v", err)
 	}
-	if outcome == "" {
-		return
+	if c.Fence == 0 || outcome == "" {
+		return c.Fence != 0
 	}
 	if err := h.ledger.MarkSending(t.Context(), c); err != nil {
 		t.Fatal(err)
@@ -367,6 +378,48 @@ func (h *house) decide(t *testing.T, n, generation int, outcome events.Outcome) 
 	if err := h.ledger.Decide(t.Context(), c, pushing.Decision{Outcome: outcome, At: time.Now()}); err != nil {
 		t.Fatal(err)
 	}
+	return true
+}
+
+// push lets every request that was sent be pushed, and returns how many there are
+// since it was called last, one of each id.
+func (h *house) push(t *testing.T) (requests int) {
+	t.Helper()
+	h.requested.mu.Lock()
+	sent := h.requested.sent[h.pushed:]
+	h.pushed = len(h.requested.sent)
+	h.requested.mu.Unlock()
+	for _, e := range sent {
+		if h.known[e.ID] {
+			continue
+		}
+		h.known[e.ID] = true
+		requests++
+		r, err := events.DecodeRequested(e.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.claim(t, pushing.RequestKey{Source: e.Source, ID: e.ID}, events.Pushed, r)
+	}
+	return requests
+}
+
+// counted is how many requests the group's incidents sent by their own account, and
+// how many of its budget are spent.
+func (h *house) counted(t *testing.T) (requests, spent int) {
+	t.Helper()
+	text, _, err := h.ports.Documents.Load(t.Context(), "group/"+instance+"/"+consumer)
+	var g struct{ Incidents, Spent []struct{ Requests int } }
+	if err = errors.Join(err, json.Unmarshal(text, &g)); err != nil {
+		t.Fatal(err)
+	}
+	for _, in := range g.Incidents {
+		requests += in.Requests
+	}
+	for _, s := range g.Spent {
+		spent += s.Requests
+	}
+	return requests, spent
 }
 
 func ids(requests []events.Requested) (all []string) {

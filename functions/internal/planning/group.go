@@ -82,10 +82,14 @@ type incident struct {
 	OperationID string         `json:",omitempty"`
 	Manifest    ManifestReport `json:",omitzero"`
 	// Announced: somebody was told of it by an event. Done counts the entries that
-	// are dealt with, Requests those that were asked for.
+	// are dealt with, Tried those up to the last whose request was handed over, be
+	// it without an answer. Requests counts those that were asked for, Lost those
+	// of which that will never be known.
 	Announced bool `json:",omitempty"`
 	Done      int  `json:",omitempty"`
+	Tried     int  `json:",omitempty"`
 	Requests  int  `json:",omitempty"`
+	Lost      int  `json:",omitempty"`
 	ClosedAt  time.Time
 	Code      string `json:",omitempty"`
 	Message   string `json:",omitempty"`
@@ -161,12 +165,16 @@ func (g *group) open(d pushing.Delivery, p Policy, now time.Time) (in *incident,
 	return in, true
 }
 
-// end closes an incident, and gives back what it did not use of the budget.
+// end closes an incident, and gives back what it did not use of the budget for
+// certain.
 func (g *group) end(in *incident, code, message string, now time.Time) {
 	in.Stage, in.Code, in.Message, in.ClosedAt = closed, code, message, now
 	in.Plan.IDs, in.Plan.Keys = nil, nil // long, and in the manifest
 	if s := g.spending(in); s != nil {
-		s.Requests = in.Requests
+		s.Requests = in.Requests + in.Lost
+		if unanswered := in.Tried - in.Done; unanswered > 0 {
+			s.Requests, s.At = s.Requests+unanswered, now
+		}
 	}
 	g.Spent = slices.DeleteFunc(g.Spent, func(s *spending) bool { return s.Requests == 0 })
 }
@@ -215,9 +223,18 @@ func (g *group) spending(in *incident) *spending {
 	return nil
 }
 
-// spend notes that an incident asks for so many now.
-func (g *group) spend(in *incident, requests int, now time.Time) {
-	in.Requests += requests
+// spend notes what became of the next entries. One that was tried before and is not
+// needed now may have been asked for.
+func (g *group) spend(in *incident, fates []fate, now time.Time) {
+	for _, f := range fates {
+		switch {
+		case f != dropped:
+			in.Requests++
+		case in.Done < in.Tried:
+			in.Lost++
+		}
+		in.Done++
+	}
 	if s := g.spending(in); s != nil {
 		s.At = now
 	}

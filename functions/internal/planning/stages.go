@@ -143,14 +143,14 @@ func (w *work) sendsRequests(ctx context.Context) error {
 			return err
 		}
 		entries := p.Entries[w.incident.Done:min(len(p.Entries), w.incident.Done+requestBatch)]
-		requests, done, failed := w.requests(ctx, p, entries)
-		if sent, err := w.send(ctx, requests); err != nil {
-			requests, done, failed = requests[:sent], requests[sent].entry, err
+		fates, requests, failed := w.requests(ctx, p, entries)
+		if err := w.tries(ctx, requests); err != nil {
+			return err
 		}
-		err = w.step(ctx, func(g *group, in *incident) {
-			in.Done += done
-			g.spend(in, len(requests), w.Now())
-		})
+		if sent, err := w.send(ctx, requests); err != nil {
+			fates, failed = fates[:requests[sent].entry], err
+		}
+		err = w.step(ctx, func(g *group, in *incident) { g.spend(in, fates, w.Now()) })
 		if err = errors.Join(err, failed); err != nil {
 			return err
 		}
@@ -183,6 +183,15 @@ func (w *work) obeys(ctx context.Context) error {
 	return nil
 }
 
+// tries notes that requests are about to be sent: if no answer comes, and they are
+// not needed any more afterwards, they may have been taken all the same.
+func (w *work) tries(ctx context.Context, requests []request) error {
+	if len(requests) == 0 || w.incident.Done+requests[len(requests)-1].entry < w.incident.Tried {
+		return nil
+	}
+	return w.step(ctx, func(_ *group, in *incident) { in.Tried = in.Done + requests[len(requests)-1].entry + 1 })
+}
+
 // send sends requests and returns how many of the first were taken over before an
 // error. What was taken of the others is sent again, under the same ids.
 func (w *work) send(ctx context.Context, requests []request) (sent int, err error) {
@@ -212,54 +221,63 @@ type request struct {
 	event events.Event
 }
 
-// requests makes the events for those of the entries that still need a push:
-// meanwhile they may have expired, or been pushed, asked for, or consumed. done is
-// how many of the first were looked at before something failed.
-func (w *work) requests(ctx context.Context, p events.Planned, entries []events.Entry) (requests []request, done int, failed error) {
+// fate is what becomes of an entry when its turn comes.
+type fate int
+
+const (
+	dropped fate = iota // it has expired meanwhile, or was pushed, asked for, or consumed
+	needed
+	asked // its own request is there already, though no answer said so
+)
+
+// requests makes the events for those of the entries that still need a push. fates
+// are those of the first of them, which were looked at before something failed.
+func (w *work) requests(ctx context.Context, p events.Planned, entries []events.Entry) (fates []fate, requests []request, failed error) {
 	s := &selection{ports: w.ports, policy: w.policy, plan: w.incident.Plan, alert: w.incident.Alert, now: w.Now}
-	needs := make([]bool, len(entries))
-	done, failed = inOrder(len(entries), func(i int) (err error) {
-		needs[i], err = w.stillNeeds(ctx, s, p, entries[i])
+	fates = make([]fate, len(entries))
+	done, failed := inOrder(len(entries), func(i int) (err error) {
+		fates[i], err = w.fate(ctx, s, p, entries[i])
 		return err
 	})
 	for i, e := range entries[:done] {
-		if needs[i] {
+		if fates[i] == needed {
 			event, err := w.request(p, e)
 			if err != nil {
-				return requests, i, err
+				return fates[:i], requests, err
 			}
 			requests = append(requests, request{i, event})
 		}
 	}
-	return requests, done, failed
+	return fates[:done], requests, failed
 }
 
 // fresh is how old a manifest may be whose messages are not asked about again.
 const fresh = time.Minute
 
-// stillNeeds reports whether an entry is to be pushed now. Its own request may be
-// there already, sent before a crash.
-func (w *work) stillNeeds(ctx context.Context, s *selection, p events.Planned, e events.Entry) (bool, error) {
-	if s.isGone(e.StoredAt, w.Now()) {
-		return false, nil
-	}
+// fate looks at an entry whose turn it is.
+func (w *work) fate(ctx context.Context, s *selection, p events.Planned, e events.Entry) (fate, error) {
 	h, err := w.ports.Histories.History(ctx, s.message(e))
 	if isRecord(ctx, err) {
-		return false, nil
+		return dropped, nil
 	}
-	if err != nil {
-		return false, err
-	}
+	mayPush := err == nil && !s.isGone(e.StoredAt, w.Now())
 	for _, past := range h.Requests {
-		if past.Outcome == "" || past.Outcome.Closes() && past.Generation >= e.Generation {
-			return false, nil
+		switch {
+		case past.Source == events.SourcePlan && past.EventID == requestID(p.OperationID, e):
+			return asked, nil
+		case past.Outcome == "" || past.Outcome.Closes() && past.Generation >= e.Generation:
+			mayPush = false
 		}
 	}
-	if p.Source == events.Unconsumed && w.Now().Sub(p.CutOff) > fresh {
-		reason, err := s.trace(ctx, &candidate{Entry: e})
-		return reason == "", err
+	if mayPush && p.Source == events.Unconsumed && w.Now().Sub(p.CutOff) > fresh {
+		reason := ""
+		reason, err = s.trace(ctx, &candidate{Entry: e})
+		mayPush = reason == "" && err == nil
 	}
-	return true, nil
+	if !mayPush {
+		return dropped, err
+	}
+	return needed, nil
 }
 
 // requestID follows from the operation, the message and the generation, so that
