@@ -51,7 +51,8 @@ const (
 // but Part, Entries and the message ids of LeftOut.
 type Planned struct {
 	// OperationID is that of the requests; it follows from the incident and
-	// SHA256. Empty when there is no manifest; Code and Message then say why.
+	// SHA256. Empty when there is no manifest, or when the incident has ended and
+	// not all of its manifest was asked for; Code and Message then say why.
 	OperationID string `json:"operationId,omitempty"`
 	IncidentID  string `json:"incidentId,omitempty"`
 	InstanceID  string `json:"instanceId,omitempty"`

@@ -3,6 +3,7 @@ package planning_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -286,27 +287,29 @@ func number(id string) (n int) {
 }
 
 // TestUnansweredHandOver: where no answer of the sink came, and nobody knows of the
-// requests, what may have been sent is spent, however the incident ends.
+// requests, what may have been sent is spent, however the incident ends; and an event
+// says that not all of what was announced is known to have been asked for, and why.
 func TestUnansweredHandOver(t *testing.T) {
 	for name, test := range map[string]struct {
 		goesOn          func(t *testing.T, h *house, operation string)
 		requests, spent int
+		code, says      string
 	}{
-		"and never does": {func(*testing.T, *house, string) { time.Sleep(72 * time.Hour) }, 0, 128},
+		"and never does": {func(*testing.T, *house, string) { time.Sleep(72 * time.Hour) }, 0, 128, planning.CodeExpired, "130 of the 130 messages"},
 		"cancelled": {func(t *testing.T, h *house, operation string) {
 			if err := h.ledger.Order(t.Context(), pushing.OfOperation(operation), pushing.Order{Code: pushing.CodeCancelled}); err != nil {
 				t.Fatal(err)
 			}
-		}, 0, 128},
+		}, 0, 128, pushing.CodeCancelled, "cancelled"},
 		"refused": {func(_ *testing.T, h *house, _ string) {
 			h.fail = func(int, string) error {
 				return &pushing.Error{Kind: pushing.Refused, Op: planning.OpOnline, Code: "Forbidden.RAM"}
 			}
-		}, 0, 128},
+		}, 0, 128, "Forbidden.RAM", planning.OpOnline},
 		"forty expire, and then one does": {func(_ *testing.T, h *house, _ string) {
 			time.Sleep(12 * time.Hour)
 			h.ports.Requests = h.requested
-		}, 90, 130},
+		}, 90, 130, planning.CodeDone, "40 of the 130 messages"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			h := newHouse(t)
@@ -323,11 +326,22 @@ func TestUnansweredHandOver(t *testing.T) {
 			time.Sleep(time.Minute)
 			test.goesOn(t, h, r.OperationID)
 			h.restart()
+			h.results.refuse(errAway)
+			if s := h.sweep(t); s.Closed != 0 {
+				t.Errorf("%s, before it was told: sweep = %+v", name, s)
+			}
+			h.results.refuse(nil)
+			time.Sleep(time.Minute)
 			if s := h.sweep(t); s.Closed != 1 {
 				t.Errorf("%s: sweep = %+v", name, s)
 			}
 			if requests, spent := h.counted(t); requests != test.requests || spent != test.spent {
 				t.Errorf("%s: %d requests, %d are spent", name, requests, spent)
+			}
+			plans := h.results.plans(t)
+			if last := plans[len(plans)-1]; len(plans) != 2 || last.OperationID != "" || last.IncidentID != plans[0].IncidentID || last.Code != test.code ||
+				!strings.Contains(last.Message, test.says) || !strings.Contains(last.Message, r.OperationID) {
+				t.Errorf("%s: %d events, the last %+v", name, len(plans), last)
 			}
 		})
 	}

@@ -197,7 +197,8 @@ func (m *mailbox) refuse(err error) {
 	m.err = err
 }
 
-// plans reads what was told of plans, each once.
+// plans reads what was told of plans, each once: a manifest, and why there is none,
+// or not all of it was asked for.
 func (m *mailbox) plans(t *testing.T) (plans []events.Planned) {
 	t.Helper()
 	m.mu.Lock()
@@ -209,10 +210,11 @@ func (m *mailbox) plans(t *testing.T) (plans []events.Planned) {
 		if err != nil {
 			t.Fatalf("a plan's event breaks the contract: %v", err)
 		}
-		if parts[p.IncidentID] == nil {
-			order = append(order, p.IncidentID)
+		of := p.IncidentID + "/" + p.OperationID
+		if parts[of] == nil {
+			order = append(order, of)
 		}
-		parts[p.IncidentID] = append(parts[p.IncidentID], p)
+		parts[of] = append(parts[of], p)
 	}
 	for _, id := range order {
 		p, err := events.Manifest(parts[id]...)

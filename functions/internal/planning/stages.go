@@ -155,13 +155,11 @@ func (w *work) sendsRequests(ctx context.Context) error {
 			return err
 		}
 	}
-	return w.step(ctx, func(g *group, in *incident) {
-		message := ""
-		if in.Requests < len(p.Entries) {
-			message = fmt.Sprintf("%d of the manifest's messages had expired, or were consumed, pushed or asked for by then", len(p.Entries)-in.Requests)
-		}
-		g.end(in, CodeDone, message, w.Now())
-	})
+	message := ""
+	if w.incident.Requests < len(p.Entries) {
+		message = "they had expired, or were consumed, pushed or asked for by then"
+	}
+	return w.ends(ctx, CodeDone, message)
 }
 
 // obeys stops for orders on the operation.
@@ -174,9 +172,7 @@ func (w *work) obeys(ctx context.Context) error {
 	}
 	switch {
 	case slices.Contains(progress.Orders, pushing.CodeCancelled):
-		return w.step(ctx, func(g *group, in *incident) {
-			g.end(in, pushing.CodeCancelled, "its operation was cancelled before all requests were sent", w.Now())
-		})
+		return w.ends(ctx, pushing.CodeCancelled, "its operation was cancelled")
 	case len(progress.Orders) > 0:
 		return &waiting{progress.Orders[0], "its operation, or all pushing, was halted: nothing more is sent until it goes on", waitForOthers}
 	}

@@ -100,7 +100,7 @@ func (w *work) step(ctx context.Context, change func(*group, *incident)) error {
 func (w *work) run(ctx context.Context) (pushing.Result, error) {
 	for w.incident.Stage != closed {
 		if in := w.incident; w.Now().Sub(in.OpenedAt) >= w.policy.MaxAge {
-			return w.fail(ctx, CodeExpired, fmt.Sprintf("given up, because the messages have expired: %d requests were sent; last reason: %s", in.Requests, cmp.Or(in.Message, "none")))
+			return w.fail(ctx, CodeExpired, "given up, because the messages have expired; last reason: "+cmp.Or(in.Message, "none"))
 		}
 		do := w.selects
 		switch w.incident.Stage {
@@ -169,18 +169,32 @@ func (w *work) head() events.Planned {
 	}
 }
 
-// fail closes an incident without more requests, and tells of it if nothing was
-// told yet.
-func (w *work) fail(ctx context.Context, code, message string) (pushing.Result, error) {
-	if !w.incident.Announced {
+// ends closes an incident, and tells what no event told: that there is no manifest,
+// or that not all of the one that was announced is known to have been asked for.
+func (w *work) ends(ctx context.Context, code, message string) error {
+	in := w.incident
+	missing := in.Manifest.Count - in.Requests
+	if in.Announced && missing > 0 {
+		message = fmt.Sprintf("as far as is known, %d of the %d messages of operation %s were not asked for: %s", missing, in.Manifest.Count, in.OperationID, message)
+	}
+	if !in.Announced || missing > 0 {
 		p := w.head()
 		p.Code, p.Message = code, message
 		if err := w.emit(ctx, p); err != nil {
-			return w.interrupted(ctx, &waiting{CodeSink, "the plan failed, and the result event could not be delivered: " + err.Error(), waitForOthers})
+			return &waiting{CodeSink, "the plan is over, and the result event that says how could not be delivered: " + err.Error(), waitForOthers}
 		}
 	}
 	w.dropScan(ctx)
-	if err := w.step(ctx, func(g *group, in *incident) { g.end(in, code, message, w.Now()) }); err != nil {
+	return w.step(ctx, func(g *group, in *incident) { g.end(in, code, message, w.Now()) })
+}
+
+// fail ends an incident that cannot go on.
+func (w *work) fail(ctx context.Context, code, message string) (pushing.Result, error) {
+	err, why := w.ends(ctx, code, message), new(waiting)
+	switch {
+	case errors.As(err, &why):
+		return w.interrupted(ctx, err)
+	case err != nil:
 		return w.stateDown(err), err
 	}
 	result := answer(w.report())
