@@ -242,17 +242,33 @@ func TestSecondDeliveryIsNoted(t *testing.T) {
 	})
 }
 
+// TestRefusedPlanIsTold: what the budget refuses, too, whoever asked, once.
 func TestRefusedPlanIsTold(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t, func(p *planning.Policy, _ *planning.Ports) { p.GroupBudget = 0 })
-		h.bury(1, time.Hour, time.Minute)
-		d := person("x", events.Plan{Source: events.DeadLetters})
-		d.Human = false
-		h.do(t, d)
-		if len(h.results.sent) == 0 {
-			t.Error("a Plan:Requested without any Plan:Completed")
-		}
-	})
+	byQueue := person("x", events.Plan{Source: events.DeadLetters})
+	byQueue.Human = false
+	for name, d := range map[string]pushing.Delivery{"a plan request": byQueue, "an alert": alarm(events.DeadLetters)} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHouse(t, func(p *planning.Policy, _ *planning.Ports) { p.GroupBudget = 0 })
+			h.bury(1, time.Hour, time.Minute)
+			h.results.refuse(errAway)
+			if got := h.do(t, d); !got.Parked || got.Code != planning.CodeSink {
+				t.Errorf("%s, while nobody can be told: %+v", name, got)
+			}
+			h.results.refuse(nil)
+			time.Sleep(time.Minute)
+			h.sweep(t)
+			want := planning.CodeBudget
+			if d.Alert {
+				want = planning.CodeJoined
+			}
+			if got := h.do(t, d); got.Code != want {
+				t.Errorf("%s again: %+v", name, got)
+			}
+			if plans := h.results.plans(t); len(h.results.sent) != 1 || plans[0].Code != planning.CodeBudget || plans[0].Message == "" || len(h.calls) != 0 {
+				t.Errorf("%s: events %+v, calls %v", name, plans, h.calls)
+			}
+		})
+	}
 }
 
 func TestOneIDForTwoPlans(t *testing.T) {

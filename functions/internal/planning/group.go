@@ -16,6 +16,7 @@ import (
 type stage string
 
 const (
+	refused    stage = "refused"    // by the budget: that is to be told
 	selecting  stage = "selecting"  // also while nobody is online
 	announcing stage = "announcing" // the manifest is frozen
 	sending    stage = "sending"
@@ -133,22 +134,22 @@ func askedFor(p events.Plan) string {
 
 // open returns the incident that a delivery belongs to, a new one if need be. nil:
 // there are too many of alerts.
-func (g *group) open(d pushing.Delivery, p Policy, now time.Time) (in *incident, isNew bool) {
+func (g *group) open(d pushing.Delivery, p Policy, now time.Time) *incident {
 	key, alerts := keyOf(d), 0
 	for _, in := range slices.Backward(g.Incidents) {
 		// An alert's ends with its cooldown, a request's never.
 		isOver := in.Alert && in.Stage == closed && !now.Before(in.ClosedAt.Add(p.Cooldown))
 		if in.Key == key && !isOver {
-			return in, false
+			return in
 		}
 		if in.Alert && !isOver {
 			alerts++
 		}
 	}
 	if d.Alert && alerts >= maxAlerts {
-		return nil, false
+		return nil
 	}
-	in = &incident{
+	in := &incident{
 		ID: hash("incident", key, now.UTC().Format(time.RFC3339Nano)), Key: key, Asked: askedFor(*d.Plan), Plan: *d.Plan, Alert: d.Alert, Person: d.Human && !d.Alert,
 		Request: d.Request, OpenedAt: now, Due: now, Stage: selecting,
 	}
@@ -156,13 +157,13 @@ func (g *group) open(d pushing.Delivery, p Policy, now time.Time) (in *incident,
 		in.ID = hash("incident", key)
 	}
 	if code, message := g.refuses(in, p, now); code != "" {
-		g.end(in, code, message, now)
+		in.Stage, in.Code, in.Message = refused, code, message
 	}
 	if in.Person && in.sends(p) {
 		g.Exhausted = nil
 	}
 	g.Incidents = append(g.Incidents, in)
-	return in, true
+	return in
 }
 
 // end closes an incident, and gives back what it did not use of the budget for

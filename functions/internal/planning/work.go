@@ -42,11 +42,11 @@ func (s *Service) newWork(ctx context.Context, key string) *work {
 // with; otherwise the result is the answer.
 func (s *Service) join(ctx context.Context, d pushing.Delivery) (w *work, taken bool, result pushing.Result, err error) {
 	w = s.newWork(ctx, groupKey(*d.Plan))
-	found, isNew := false, false
+	found := false
 	err = s.update(ctx, w.key, func(g *group) error {
-		in, opened := g.open(d, s.policy, s.Now())
+		in := g.open(d, s.policy, s.Now())
 		if found = in != nil; found {
-			isNew, taken = opened, in.take(w.lease, s.Now())
+			taken = in.take(w.lease, s.Now())
 			w.incident = *in
 		}
 		return nil
@@ -58,16 +58,11 @@ func (s *Service) join(ctx context.Context, d pushing.Delivery) (w *work, taken 
 		return w, false, answer(Report{Code: CodeBudget, Message: fmt.Sprintf("alerts have opened %d incidents of this group: look at them first", maxAlerts)}), nil
 	case !d.Alert && w.incident.Asked != askedFor(*d.Plan):
 		return w, false, s.refuse(ctx, d, Report{Code: CodeContradicting, Message: "this source and id asked for another plan before: send it under a new id"}), nil
-	case w.incident.Stage == closed && !isNew && d.Alert:
+	case w.incident.Stage == closed && d.Alert:
 		r := w.report()
 		r.Requests, r.Code = 0, CodeJoined
-		r.Message = fmt.Sprintf("this alert belongs to an incident that ended at %s: nothing is planned until %s after that", w.incident.ClosedAt.UTC().Format(time.RFC3339), s.policy.Cooldown)
+		r.Message = fmt.Sprintf("this alert belongs to an incident that ended at %s: nothing is planned until %s after that", w.incident.ClosedAt.UTC().Format(time.RFC3339), w.policy.Cooldown)
 		return w, false, answer(r), nil
-	case w.incident.Stage == closed && !d.Alert && !w.incident.Announced: // refused as it was opened
-		if err := w.emit(ctx, w.head()); err != nil {
-			return w, false, pushing.Result{Code: CodeSink, Message: "the plan was refused, and the result event could not be delivered: " + err.Error(), Deferred: true}, err
-		}
-		return w, false, answer(w.report()), nil
 	case w.incident.Stage != closed && !taken:
 		return w, false, w.pause(CodeInProgress, errLost.Error(), 0), nil
 	}
@@ -104,6 +99,8 @@ func (w *work) run(ctx context.Context) (pushing.Result, error) {
 		}
 		do := w.selects
 		switch w.incident.Stage {
+		case refused:
+			do = func(ctx context.Context) error { return w.ends(ctx, w.incident.Code, w.incident.Message) }
 		case announcing:
 			do = w.announces
 		case sending:
@@ -151,7 +148,10 @@ func (w *work) interrupted(ctx context.Context, cause error) (pushing.Result, er
 		code, text, wait = CodeState, cause.Error(), waitForOthers
 	}
 	err := w.step(ctx, func(_ *group, in *incident) {
-		in.Due, in.LeaseUntil, in.Code, in.Message = w.Now().Add(wait), time.Time{}, code, text
+		in.Due, in.LeaseUntil = w.Now().Add(wait), time.Time{}
+		if in.Stage != refused { // whose reason is still to be told
+			in.Code, in.Message = code, text
+		}
 	})
 	if err != nil && !errors.Is(err, errLost) {
 		return w.stateDown(err), err
