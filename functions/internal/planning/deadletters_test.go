@@ -181,6 +181,16 @@ func TestNobodyOnline(t *testing.T) {
 		if len(h.requested.requests(t)) != 0 || h.calls[planning.OpDeadLetters] != 0 {
 			t.Fatal("something was done for nobody")
 		}
+		before := h.calls[planning.OpOnline]
+		for range 590 {
+			time.Sleep(100 * time.Millisecond)
+			if got := h.do(t, alarm(events.DeadLetters)); !got.Parked || got.Code != planning.CodeNoClient || got.RetryAfter > time.Minute {
+				t.Fatalf("a repeat while it waits: %+v", got)
+			}
+		}
+		if n := h.calls[planning.OpOnline] - before; n != 0 {
+			t.Errorf("%d calls by alerts about what waits a minute", n)
+		}
 		h.setOffline(false)
 		time.Sleep(time.Minute)
 		if s := h.sweep(t); s.Taken != 1 || s.Closed != 1 || s.Open != 0 {

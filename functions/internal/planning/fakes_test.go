@@ -134,10 +134,11 @@ func (b *broker) Lag(context.Context, string, string) ([]planning.Lag, error) {
 func (b *broker) Online(context.Context, string, string) ([]string, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	err := b.called(planning.OpOnline)
 	if b.offline {
 		return nil, &pushing.Error{Kind: pushing.NoClient, Op: planning.OpOnline, Code: "BIZ_CONSUMER_NOT_ONLINE"}
 	}
-	return []string{"client"}, b.called(planning.OpOnline)
+	return []string{"client"}, err
 }
 
 func (b *broker) setOffline(is bool) {

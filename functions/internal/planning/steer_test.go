@@ -54,10 +54,12 @@ func TestMemoryGivesBack(t *testing.T) {
 		h := newHouse(t, func(_ *planning.Policy, p *planning.Ports) { p.Documents = p.Documents.(durable).Documents })
 		h.bury(1, 20*time.Hour, time.Hour)
 		h.setOffline(true)
-		if got := h.do(t, alarm(events.DeadLetters)); !got.Deferred || got.Parked || got.RetryAfter <= 0 {
+		got := h.do(t, alarm(events.DeadLetters))
+		if !got.Deferred || got.Parked || got.RetryAfter <= 0 {
 			t.Errorf("nobody online: %+v", got)
 		}
 		h.setOffline(false)
+		time.Sleep(got.RetryAfter)
 		if got := h.report(t, alarm(events.DeadLetters)); got.Requests != 1 {
 			t.Errorf("delivered again: %+v", got)
 		}

@@ -46,7 +46,8 @@ func (s *Service) join(ctx context.Context, d pushing.Delivery) (w *work, taken 
 	err = s.update(ctx, w.key, func(g *group) error {
 		in := g.open(d, s.policy, s.Now())
 		if found = in != nil; found {
-			taken = in.take(w.lease, s.Now())
+			// No alert shortens a wait: who sends many would use the pushes' quotas up.
+			taken = (!d.Alert || in.wait(s.Now()) == 0) && in.take(w.lease, s.Now())
 			w.incident = *in
 		}
 		return nil
@@ -63,6 +64,8 @@ func (s *Service) join(ctx context.Context, d pushing.Delivery) (w *work, taken 
 		r.Requests, r.Code = 0, CodeJoined
 		r.Message = fmt.Sprintf("this alert belongs to an incident that ended at %s: nothing is planned until %s after that", w.incident.ClosedAt.UTC().Format(time.RFC3339), w.policy.Cooldown)
 		return w, false, answer(r), nil
+	case w.incident.Stage != closed && !taken && w.incident.wait(s.Now()) > 0:
+		return w, false, w.pause(w.incident.Code, w.incident.Message, w.incident.wait(s.Now())), nil
 	case w.incident.Stage != closed && !taken:
 		return w, false, w.pause(CodeInProgress, errLost.Error(), 0), nil
 	}
