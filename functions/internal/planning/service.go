@@ -129,6 +129,9 @@ func (s *Service) Handle(ctx context.Context, invocationID string, deliveries []
 		jobs[i].guarded(func() { jobs[i].begin(ctx) })
 	}
 	for i, j := range jobs {
+		if i > 0 && j.result.Code == CodeInProgress && ctx.Err() == nil { // maybe by another of these
+			j.guarded(func() { j.begin(ctx) })
+		}
 		if j.goesOn {
 			j.guarded(func() { j.result, j.line.Err = j.work.run(ctx) })
 		}

@@ -66,6 +66,33 @@ func TestMemoryGivesBack(t *testing.T) {
 	})
 }
 
+// TestTwiceInOneNotification: alerts of one incident, as a notification has them, are
+// answered alike.
+func TestTwiceInOneNotification(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, func(_ *planning.Policy, p *planning.Ports) { p.Documents = p.Documents.(durable).Documents })
+		h.bury(1, 20*time.Hour, time.Hour)
+		both := []pushing.Delivery{alarm(events.DeadLetters), alarm(events.DeadLetters)}
+		both[1].Plan.Reason = "another pod"
+		for _, offline := range []bool{true, false} {
+			h.setOffline(offline)
+			time.Sleep(time.Minute)
+			for i, got := range h.Handle(t.Context(), "i", both) {
+				code := planning.CodeNoClient
+				if !offline {
+					code = []string{planning.CodeDone, planning.CodeJoined}[i]
+				}
+				if got.Deferred != offline || got.Code != code {
+					t.Errorf("offline %t: result %d = %+v", offline, i, got)
+				}
+			}
+		}
+		if n := len(h.requested.sent); n != 1 {
+			t.Errorf("%d requests", n)
+		}
+	})
+}
+
 // away is a store that cannot be reached.
 type away struct {
 	planning.Documents
