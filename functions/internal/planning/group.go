@@ -46,7 +46,8 @@ type group struct {
 	Incidents []*incident
 	// Spent is what was asked for without a person.
 	Spent []*spending
-	// Exhausted is when alerts asked for more than the budget, once a day.
+	// Exhausted is when alerts asked for more than the budget, once a day: the second
+	// time in haltTime stays until a person plans.
 	Exhausted []time.Time
 }
 
@@ -247,7 +248,7 @@ func (g *group) refuses(in *incident, p Policy, now time.Time) (code, message st
 	if in.Person || !in.sends(p) {
 		return "", ""
 	}
-	if g.isHalted(now) {
+	if len(g.Exhausted) >= 2 {
 		return CodeHalted, "pushing again does not help this group: its budget was used up on two days; mend the consumer, then let a person plan (repush plan --go --at fc://FUNCTION, which names this function): alerts then plan again"
 	}
 	requests, plans := g.room(p, now)
@@ -255,7 +256,7 @@ func (g *group) refuses(in *incident, p Policy, now time.Time) (code, message st
 		return "", ""
 	}
 	if n := len(g.Exhausted); n == 0 || now.Sub(g.Exhausted[n-1]) >= budgetTime {
-		g.Exhausted = append(g.Exhausted, now)
+		g.Exhausted = append(slices.DeleteFunc(g.Exhausted, func(at time.Time) bool { return now.Sub(at) >= haltTime }), now)
 	}
 	if plans == 0 {
 		return CodeBudget, "alerts have made four plans for this group within 24 hours; a person may go on: repush plan --go --at fc://FUNCTION, which names this function"
@@ -282,16 +283,6 @@ func (g *group) reserve(in *incident, want int, p Policy, now time.Time) (reques
 	return requests
 }
 
-func (g *group) isHalted(now time.Time) bool {
-	n := 0
-	for _, at := range g.Exhausted {
-		if now.Sub(at) < haltTime {
-			n++
-		}
-	}
-	return n >= 2
-}
-
 // find returns the incident, or nil.
 func (g *group) find(id string) *incident {
 	if at := slices.IndexFunc(g.Incidents, func(in *incident) bool { return in.ID == id }); at >= 0 {
@@ -304,7 +295,6 @@ func (g *group) find(id string) *incident {
 // cooldown, a request's after keep.
 func (g *group) forget(cooldown, keep time.Duration, now time.Time) {
 	g.Spent = slices.DeleteFunc(g.Spent, func(s *spending) bool { return !g.counts(s, now) })
-	g.Exhausted = slices.DeleteFunc(g.Exhausted, func(at time.Time) bool { return now.Sub(at) >= haltTime })
 	excess := len(g.Incidents) - maxIncidents
 	g.Incidents = slices.DeleteFunc(g.Incidents, func(in *incident) bool {
 		if in.Stage != closed {
