@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -198,6 +199,71 @@ func TestSlowWorker(t *testing.T) {
 	})
 }
 
+// sleepy is a ledger that sleeps longer than a lease when it is asked something for
+// the first time.
+type sleepy struct {
+	ledger.Memory
+	asked string
+	slept *atomic.Bool
+}
+
+func (s sleepy) sleep(asked string) {
+	if asked == s.asked && !s.slept.Swap(true) {
+		time.Sleep(15 * time.Minute)
+	}
+}
+
+func (s sleepy) Due(ctx context.Context, limit int) ([]pushing.Work, pushing.Backlogged, error) {
+	s.sleep("Due")
+	return s.Memory.Due(ctx, limit)
+}
+
+func (s sleepy) Progress(ctx context.Context, operation string) (pushing.Progress, error) {
+	s.sleep("Progress")
+	return s.Memory.Progress(ctx, operation)
+}
+
+// TestSlowWorkerPastTheSelection: one that wakes up while another one, to whom the
+// incident went, waits in the middle of it, neither changes the manifest nor sends.
+func TestSlowWorkerPastTheSelection(t *testing.T) {
+	for _, asked := range []string{"Due", "Progress"} { // its list is made, or is being sent
+		synctest.Test(t, func(t *testing.T) {
+			h := newHouse(t)
+			for n := range 150 {
+				h.bury(n, 20*time.Hour, time.Hour)
+			}
+			h.ports.Work = sleepy{h.ledger, asked, new(atomic.Bool)}
+			sink := &mortal{dies: 2}
+			h.ports.Requests = mortalEmitter{h.requested, sink}
+			h.restart()
+			var slow pushing.Result
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				slow = h.Handle(context.Background(), "slow", []pushing.Delivery{alarm(events.DeadLetters)})[0]
+			}()
+			time.Sleep(11 * time.Minute)
+			h.bury(150, 21*time.Hour, time.Minute) // comes first, if the other worker makes the list
+			if got := h.report(t, alarm(events.DeadLetters)); got.Requests != 128 || got.Code != planning.CodeSink {
+				t.Errorf("%s: the other worker: %+v", asked, got)
+			}
+			sink.mu.Lock()
+			sink.dead = false
+			sink.mu.Unlock()
+			<-done
+			if slow.Code != planning.CodeInProgress || len(h.requested.sent) != 128 {
+				t.Errorf("%s: the slow one: %+v, %d requests", asked, slow, len(h.requested.sent))
+			}
+			h.sweep(t)
+			plans := h.results.plans(t)
+			all := h.requested.requests(t)
+			if len(plans) != 1 || h.results.batches != 1 || len(h.requested.sent) != plans[0].Count || len(all) != plans[0].Count || all[len(all)-1].OperationID != plans[0].OperationID {
+				t.Errorf("%s: %d manifests in %d batches, %d events, %d requests", asked, len(plans), h.results.batches, len(h.requested.sent), len(all))
+			}
+		})
+	}
+}
+
 // TestListenerThatFailsForEver: alerts every minute for three days, and every
 // push makes a dead letter of a new id. The budget holds in any 24 hours, and the
 // loop ends until a person plans.
@@ -296,6 +362,12 @@ func TestUnansweredHandOver(t *testing.T) {
 		code, says      string
 	}{
 		"and never does": {func(*testing.T, *house, string) { time.Sleep(72 * time.Hour) }, 0, 128, planning.CodeExpired, "130 of the 130 messages"},
+		"but one": {func(t *testing.T, h *house, _ string) {
+			h.ports.Requests = mortalEmitter{h.requested, &mortal{dies: 2, after: true}}
+			h.restart()
+			h.sweep(t)
+			time.Sleep(72 * time.Hour)
+		}, 128, 130, planning.CodeExpired, "2 of the 130 messages"},
 		"cancelled": {func(t *testing.T, h *house, operation string) {
 			if err := h.ledger.Order(t.Context(), pushing.OfOperation(operation), pushing.Order{Code: pushing.CodeCancelled}); err != nil {
 				t.Fatal(err)

@@ -200,6 +200,9 @@ func TestNobodyOnline(t *testing.T) {
 		if got := ids(h.requested.requests(t)); !slices.Equal(got, []string{msgID(1)}) {
 			t.Errorf("requests = %v", got)
 		}
+		if got := h.report(t, alarm(events.DeadLetters)); got.Code != planning.CodeJoined {
+			t.Errorf("hours after it began, and at once after its end: %+v", got)
+		}
 		if s := h.sweep(t); s.Taken != 0 {
 			t.Errorf("sweep of nothing = %+v", s)
 		}
