@@ -3,6 +3,7 @@ package run
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -83,15 +84,14 @@ func Create(path string, h Header, requests []events.Event) (*Journal, error) {
 		return nil, err
 	}
 	j := &Journal{Header: h, Path: path, file: file}
-	err = lock(file)
 	out := bufio.NewWriter(file)
 	enc := json.NewEncoder(out)
 	enc.SetEscapeHTML(false)
-	err = errors.Join(err, enc.Encode(map[string]Header{"run": h}))
-	for _, e := range requests {
-		err = errors.Join(err, enc.Encode(e), j.add(e))
+	err = errors.Join(lock(file), enc.Encode(map[string]Header{"run": h}))
+	for i := 0; i < len(requests) && err == nil; i++ { // a full disk is said once
+		err = errors.Join(enc.Encode(requests[i]), j.add(requests[i]))
 	}
-	if err = errors.Join(err, out.Flush(), file.Sync()); err != nil {
+	if err = cmp.Or(err, out.Flush(), file.Sync()); err != nil {
 		return nil, errors.Join(err, file.Close(), os.Remove(path))
 	}
 	return j, nil

@@ -86,11 +86,11 @@ func TestOpenRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	twice := requests(t, 2)
-	twice[1].ID = twice[0].ID
+	twice := requests(t, 3)
+	twice[1].ID, twice[2].ID = twice[0].ID, twice[0].ID
 	path := filepath.Join(t.TempDir(), "twice")
-	if _, err := Create(path, Header{ID: "x"}, twice); err == nil || !strings.Contains(err.Error(), "there twice") {
-		t.Errorf("two requests of one id: %v", err)
+	if _, err := Create(path, Header{ID: "x"}, twice); err == nil || strings.Count(err.Error(), "there twice") != 1 {
+		t.Errorf("requests of one id, which is said once: %v", err)
 	}
 	if _, err := os.Stat(path); err == nil {
 		t.Error("and the file was left behind")
