@@ -58,7 +58,7 @@ func (r Report) rateChart() chart {
 	c := chart{Title: "Pushes per second", Unit: "per second", Says: "Nothing was pushed."}
 	what := "pushes"
 	if r.ByAnswers {
-		c.Title, what = "Answers per second", "answers to pushes, whose own times are not told"
+		c.Title, what = "Answers per second", "answers to pushes, whose own times are not all told"
 	}
 	if len(r.pushes) == 0 {
 		return c

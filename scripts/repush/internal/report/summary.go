@@ -24,8 +24,8 @@ type Summary struct {
 	// From is when the first request came in, To the last decision; zero: no result.
 	From time.Time `json:"from,omitzero"`
 	To   time.Time `json:"to,omitzero"`
-	// A push is what was pushed or may have been, at the time its call began; where no
-	// function tells one (ByAnswers), at that of the answer. PerSecond is their mean rate
+	// A push is what was pushed or may have been, at the time its call began; where not all
+	// are told by functions (ByAnswers), at that of the answer. PerSecond is their mean rate
 	// (0: not known) without the IdleMs of gaps longer than 10 s, or than three pushes
 	// take at the quota. QuotaShare is that as a part of the quota QPS, and 0 where times
 	// are of answers; Peak the most in one second of the clock.
@@ -59,7 +59,7 @@ type Distribution struct {
 
 func (r *Report) summarise(qps float64) {
 	r.Summary = Summary{Asked: len(r.items), Outcomes: make(map[events.Outcome]int), QPS: qps}
-	var answers []time.Time
+	var calls []time.Time
 	for _, i := range r.items {
 		if r.Outcomes[i.Fate]++; i.Outcome == "" {
 			continue
@@ -76,15 +76,13 @@ func (r *Report) summarise(qps float64) {
 		if i.own && i.Attempts > 0 && i.Code != "Interrupted" { // whose worker died: its times are nobody's
 			r.waits, r.ends = append(r.waits, i.WaitMs), append(r.ends, i.CallMs)
 		}
-		switch {
-		case i.Outcome.Closes() && i.own:
-			r.pushes = append(r.pushes, i.DecidedAt.Add(-time.Duration(i.CallMs)*time.Millisecond))
-		case i.Outcome.Closes():
-			answers = append(answers, i.DecidedAt)
+		if i.Outcome.Closes() {
+			r.ByAnswers = r.ByAnswers || !i.own
+			r.pushes, calls = append(r.pushes, i.DecidedAt), append(calls, i.DecidedAt.Add(-time.Duration(i.CallMs)*time.Millisecond))
 		}
 	}
-	if r.ByAnswers = len(r.pushes) == 0 && len(answers) > 0; r.ByAnswers {
-		r.pushes = answers
+	if !r.ByAnswers {
+		r.pushes = calls
 	}
 	r.findPace()
 	r.Wait, r.Call = distribution(r.waits), distribution(r.ends)
