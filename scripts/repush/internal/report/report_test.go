@@ -102,6 +102,8 @@ func TestReadsEveryForm(t *testing.T) {
 		"asked in one file, answered in the other": {[]string{requested(t, 1), one}, want{Outcomes: map[events.Outcome]int{events.Pushed: 1}}},
 		"cut in the middle": {[]string{one + two[:len(two)/2]},
 			want{Outcomes: map[events.Outcome]int{events.Pushed: 1}, Problems: []string{"file0: line 2: looks like a result event and is none: event: not valid JSON"}}},
+		"a state file that a kill has cut": {[]string{`{"run":{}}` + "\n" + requested(t, 1) + requested(t, 2) + `{"begun":"e2"}` + "\n" + one + two[:len(two)/2]},
+			want{Outcomes: map[events.Outcome]int{events.Pushed: 1, InDoubt: 1}}},
 		"an envelope": {[]string{`{"detail":` + strings.TrimSpace(one) + `}`},
 			want{Outcomes: map[events.Outcome]int{}, Problems: []string{"file0: line 1: looks like a result event and is none: specversion: is required; id: is required; source: is required; type: is required"}}},
 		"a line too long": {[]string{one + strings.Repeat("x", MaxLine+1) + "\n" + two},
