@@ -155,7 +155,7 @@ func (o bulkOptions) read(cmd *cobra.Command, names []string) (b batch.Batch, id
 		if name == "-" && slices.Index(names, name) < i {
 			return b, "", usage(errors.New("-: standard input can be read once"))
 		}
-		inputs[i].Data, err = await(cmd.Context(), func() ([]byte, error) { return readFile(name, cmd.InOrStdin()) })
+		inputs[i].Data, err = await(cmd.Context(), func() ([]byte, error) { return readFile(name, cmd.InOrStdin(), batch.MaxInputBytes) })
 		if err != nil {
 			return b, "", err
 		}

@@ -26,6 +26,24 @@ func TestWrongFileSendsNothing(t *testing.T) {
 	}
 }
 
+// TestInjectReads more than one invocation may bring, and says what to do with too much.
+func TestInjectReads(t *testing.T) {
+	withKeys(t, "", "", "")
+	for name, test := range map[string]struct {
+		MiB    int
+		status int
+		says   string
+	}{
+		"more than an invocation": {33, exitDone, "dry: nothing was sent"},
+		"too much":                {65, exitFailed, "larger than 64 MiB: give less at a time"},
+	} {
+		status, stdout, stderr := repush(t.Context(), strings.Repeat(" ", test.MiB<<20)+sampleEvent, "inject", "-", "--reason", "r")
+		if status != test.status || !strings.Contains(stdout+stderr, test.says) {
+			t.Errorf("%s: status %d, want %d and %q\n%s\n%s", name, status, test.status, test.says, stdout, stderr)
+		}
+	}
+}
+
 // TestInjectByFlags sends what push would have pushed.
 func TestInjectByFlags(t *testing.T) {
 	withKeys(t, "", "", "")

@@ -47,7 +47,7 @@ the answer has its report.`,
     repush invoke event.json --ons https://ons.cn-hangzhou.aliyuncs.com`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			payload, err := readFile(args[0], cmd.InOrStdin())
+			payload, err := readFile(args[0], cmd.InOrStdin(), maxPayload)
 			if err != nil {
 				return err
 			}
@@ -67,7 +67,8 @@ the answer has its report.`,
 // maxPayload is what a synchronous invocation may bring (source: FC "Limits").
 const maxPayload = 32 << 20
 
-func readFile(name string, stdin io.Reader) ([]byte, error) {
+// readFile reads most bytes at most, whole MiB; - is stdin.
+func readFile(name string, stdin io.Reader, most int) ([]byte, error) {
 	if name != "-" {
 		file, err := os.Open(name)
 		if err != nil {
@@ -76,9 +77,9 @@ func readFile(name string, stdin io.Reader) ([]byte, error) {
 		defer file.Close()
 		stdin = file
 	}
-	payload, err := io.ReadAll(io.LimitReader(stdin, maxPayload+1))
-	if err == nil && len(payload) > maxPayload {
-		err = fmt.Errorf("%s: larger than %d bytes", name, maxPayload)
+	payload, err := io.ReadAll(io.LimitReader(stdin, int64(most)+1))
+	if err == nil && len(payload) > most {
+		err = fmt.Errorf("%s: larger than %d MiB: give less at a time", name, most>>20)
 	}
 	return payload, err
 }

@@ -76,7 +76,7 @@ func planOf(cmd *cobra.Command) (asked events.Plan, typed []byte, err error) {
 func listOf(cmd *cobra.Command, text string) ([]string, error) {
 	between := func(c rune) bool { return c == ',' }
 	if name, isFile := strings.CutPrefix(text, "@"); isFile {
-		raw, err := readFile(name, cmd.InOrStdin())
+		raw, err := readFile(name, cmd.InOrStdin(), maxPayload)
 		if err != nil {
 			return nil, err
 		}
