@@ -121,7 +121,7 @@ func (w *watch) changed() {
 func (w *watch) note(now time.Time) string {
 	switch {
 	case w.stopping:
-		return "stopping: Ctrl-C once more leaves at once"
+		return "stopping; Ctrl-C again leaves at once"
 	case now.Sub(w.lastNews) > 2*time.Second:
 		return w.why
 	}
