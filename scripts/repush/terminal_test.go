@@ -10,8 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ons-repush/ons-repush/events"
 	"github.com/ons-repush/ons-repush/infra/local/onsd"
+	"github.com/ons-repush/ons-repush/scripts/repush/internal/progress"
 	"github.com/ons-repush/ons-repush/scripts/repush/internal/progress/progresstest"
+	"github.com/ons-repush/ons-repush/scripts/repush/internal/run"
 )
 
 // atTerminal runs a command line as a process at a terminal of so many columns.
@@ -101,6 +104,42 @@ func TestTerminal(t *testing.T) {
 		t.Errorf("%d lines of progress on a narrow screen:\n%s", n, screen)
 	}
 	once(t, api, ids, state)
+}
+
+// TestNotesFit: what to press is not cut where a terminal is as wide as most are.
+func TestNotesFit(t *testing.T) {
+	t.Parallel()
+	w := &watch{stopping: true}
+	if note := w.note(time.Now()); len(note) > 39 || !strings.Contains(note, "Ctrl-C") {
+		t.Errorf("%q has %d characters; half a line of 80 has 39", note, len(note))
+	}
+}
+
+// TestLastLine: what is decided is not under way, although its answer is.
+func TestLastLine(t *testing.T) {
+	t.Parallel()
+	e, err := wrap(events.Requested{InstanceID: "MQ_INST_1_x", Topic: "orders", GroupID: "GID_x", MsgID: stuckMessage, Reason: "r"}, "me", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	j, err := run.Create(filepath.Join(t.TempDir(), "state"), run.Header{ID: "run-1"}, []events.Event{e})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	result, err := events.NewCompleted(events.Completed{Request: events.RequestRef{ID: e.ID, Source: e.Source}, Outcome: events.Pushed, ReceivedAt: e.Time, DecidedAt: e.Time})
+	if err == nil {
+		_, err = j.Finish(result)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said buffer
+	w := &watch{journal: j, display: progress.New(&said, progress.Options{}), inFlight: 1}
+	w.draw()
+	if !strings.Contains(said.String(), "100%") || strings.Contains(said.String(), "in flight") {
+		t.Error(said.String())
+	}
 }
 
 // TestSecondCtrlC leaves at once, while pushes are under way, and names what is in

@@ -177,7 +177,7 @@ func (w *watch) draw() {
 	w.mu.Lock()
 	now := time.Now()
 	s := progress.Snapshot{
-		Total: w.journal.Header.Count, Done: counts.Decided + counts.HandedOver, InFlight: w.inFlight, Waiting: counts.Parked,
+		Total: w.journal.Header.Count, Done: counts.Decided + counts.HandedOver, InFlight: min(w.inFlight, counts.Left()), Waiting: counts.Parked,
 		Outcomes: counts.Outcomes, HandedOver: counts.HandedOver, PerSecond: w.rate.PerSecond(now), Quota: w.journal.Header.QPS,
 		Elapsed: now.Sub(w.began), ETA: w.rate.ETA(counts.Left(), w.journal.Header.QPS, now), Note: w.note(now),
 	}

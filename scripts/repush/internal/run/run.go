@@ -57,7 +57,7 @@ type Runner struct {
 	// everything was asked for; 0 is not at all.
 	Patience time.Duration
 	// Seen is called for each change, from one goroutine: answers are those that led
-	// to it.
+	// to it, none what was asked for.
 	Seen func(inFlight int, answers []Answer)
 }
 
@@ -179,6 +179,9 @@ func (w *work) start(ctx, leave context.Context) error {
 			}
 		}
 		w.flying += len(batch)
+		if w.Seen != nil {
+			w.Seen(w.flying, nil)
+		}
 		sent := context.WithoutCancel(ctx)
 		go func() {
 			began := time.Now()
@@ -306,9 +309,6 @@ func (w *work) again(at int, pause time.Duration) {
 // land waits for what is under way, and returns why.
 func (w *work) land(leave context.Context, why error) error {
 	for w.flying > 0 {
-		if w.Seen != nil {
-			w.Seen(w.flying, nil)
-		}
 		select {
 		case got := <-w.answers:
 			if err := w.take(got); err != nil {

@@ -151,6 +151,25 @@ func TestQuotaIsUsed(t *testing.T) {
 	}
 }
 
+// TestSeenFromTheStart: what is under way shows before the first answer, and at the end
+// nothing is.
+func TestSeenFromTheStart(t *testing.T) {
+	t.Parallel()
+	j := journal(t, 3)
+	synctest.Test(t, func(t *testing.T) {
+		r, inFlight, answered := runner(j, &function{TB: t, listener: 5 * time.Second}), []int{}, 0
+		r.Seen = func(n int, answers []Answer) {
+			inFlight, answered = append(inFlight, n), answered+len(answers)
+		}
+		if err := r.Run(t.Context(), t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if want := []int{1, 2, 3, 2, 1, 0}; !slices.Equal(inFlight, want) || answered != 3 {
+			t.Errorf("%v with %d answers, want %v", inFlight, answered, want)
+		}
+	})
+}
+
 // TestInterrupt: nothing is begun any more, what is under way is waited for, and the
 // journal goes on with the rest; a second one waits for nothing and leaves in doubt
 // what had no answer.
