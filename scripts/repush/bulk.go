@@ -201,12 +201,16 @@ func (o bulkOptions) unfinished(b batch.Batch) (dir string, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
 	}
-	before, _ := filepath.Glob(filepath.Join(dir, "*-"+fingerprint(b)+".jsonl")) // the pattern is well formed
-	for _, path := range before {
-		j, err := run.Open(path)
+	known, err := runFiles()
+	if err != nil {
+		return "", fmt.Errorf("nothing was sent: what was begun before: %w", err)
+	}
+	mark := fingerprint(b)
+	for _, file := range slices.DeleteFunc(known, func(file runFile) bool { return file.fingerprint != mark }) {
+		j, err := run.Open(file.path)
 		switch {
 		case errors.Is(err, run.ErrLocked):
-			return "", fmt.Errorf("nothing was sent: the same messages are being asked for right now (%s)", path)
+			return "", fmt.Errorf("nothing was sent: the same messages are being asked for right now (%s)", file.path)
 		case err != nil: // not ours, damaged or gone: it does not know what was asked for
 			continue
 		}
@@ -216,7 +220,7 @@ func (o bulkOptions) unfinished(b batch.Batch) (dir string, err error) {
 		}
 		if left > 0 && !o.anew {
 			return "", fmt.Errorf("nothing was sent: a run of the same messages was begun %s and is not finished, %d left:\n  repush resume %s\n(--anew asks for all of them once more)",
-				j.Header.StartedAt.Local().Format(time.DateTime), left, path)
+				j.Header.StartedAt.Local().Format(time.DateTime), left, file.path)
 		}
 	}
 	return dir, nil

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -425,14 +426,38 @@ func TestAsksFirst(t *testing.T) {
 // TestResumeRefuses what is no state file.
 func TestResumeRefuses(t *testing.T) {
 	withKeys(t, "", "", "")
+	known := filepath.Join(defaultLedger("runs"), "inject-20261122-031500-k3v9q2xd-0123456789ab.jsonl")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(known), 0o700), os.WriteFile(known, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
 	for name, test := range map[string]struct{ arg, says string }{
 		"no file":     {"nowhere", "no such state file"},
 		"a pattern":   {"inject-*", "no such state file"},
+		"no name":     {"", "no such state file"},
+		"half an id":  {"inject-20261122", "no such state file"},
 		"not a state": {fileOf(t, "x", "hello\n"), "line 1: is not JSON"},
 	} {
 		if status, _, stderr := repush(t.Context(), "", "resume", test.arg); status != exitFailed || !strings.Contains(stderr, test.says) {
 			t.Errorf("%s: status %d\n%s", name, status, stderr)
 		}
+	}
+}
+
+// TestStateFolderOfAnyName: its name is no pattern, and a run in it is found again.
+func TestStateFolderOfAnyName(t *testing.T) {
+	withKeys(t, "", "", "", "XDG_STATE_HOME="+filepath.Join(t.TempDir(), "st[1]*"))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest) }))
+	defer server.Close()
+	args := injecting(csvOf(t, []string{"C0000000000000000000000000000001"}), "--to", server.URL, "--go")
+	for _, says := range []string{"the target refuses", "is not finished"} {
+		if status, stdout, stderr := repush(t.Context(), "", args...); status != exitFailed || !strings.Contains(stderr, says) {
+			t.Errorf("status %d, want %q\n%s\n%s", status, says, stdout, stderr)
+		}
+	}
+	if _, stdout, _ := repush(t.Context(), "", "__complete", "resume", "inject-"); !strings.HasPrefix(stdout, "inject-") {
+		t.Errorf("for a shell: %s", stdout)
+	} else if status, stdout, stderr := repush(t.Context(), "", "report", strings.Fields(stdout)[0]); status != exitDone {
+		t.Errorf("by its id: status %d\n%s\n%s", status, stdout, stderr)
 	}
 }
 

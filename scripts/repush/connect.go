@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -183,9 +182,9 @@ func allowOf(requests []events.Event) (all []string) {
 // good by a shorter list. Runs are forgotten as the ledger forgets them (design:
 // REPUSH_MAX_AGE and a day).
 func leftAllowed(ledger string) (all []string) {
-	paths, _ := filepath.Glob(filepath.Join(defaultLedger("runs"), "*.jsonl")) // the pattern is well formed
-	for _, path := range paths {
-		h, err := run.ReadHeader(path)
+	known, _ := runFiles() // or there is none
+	for _, file := range known {
+		h, err := run.ReadHeader(file.path)
 		if err == nil && h.Target["to"] == toLocal && h.Target["ledger"] == markOf(ledger) && time.Since(h.StartedAt) < 96*time.Hour {
 			all = append(all, strings.Split(h.Target["allow"], ",")...)
 		}

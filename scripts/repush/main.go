@@ -9,9 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"runtime/debug"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -141,12 +139,9 @@ func targets(cmd *cobra.Command) []cobra.Completion {
 
 // runs are the ids of those that this machine knows, beside files.
 func runs(*cobra.Command, []string, string) (ids []cobra.Completion, directive cobra.ShellCompDirective) {
-	found, _ := filepath.Glob(filepath.Join(defaultLedger("runs"), "*.jsonl")) // the pattern is well formed
-	for _, path := range found {
-		name := strings.TrimSuffix(filepath.Base(path), ".jsonl")
-		if i := strings.LastIndex(name, "-"); i > 0 { // what comes behind it is the fingerprint
-			ids = append(ids, name[:i])
-		}
+	known, _ := runFiles() // or there is none
+	for _, file := range known {
+		ids = append(ids, file.id)
 	}
 	return ids, cobra.ShellCompDirectiveDefault
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -78,15 +79,31 @@ local, REPUSH_ALLOW are read again from the environment.`,
 	return cmd
 }
 
+// runFile is a state file where runs are kept: its name has the run's id and the
+// fingerprint of its messages.
+type runFile struct{ path, id, fingerprint string }
+
+// runFiles are those of all runs that this machine knows.
+func runFiles() (all []runFile, err error) {
+	dir := defaultLedger("runs")
+	entries, err := os.ReadDir(dir)
+	for _, entry := range entries {
+		name, isState := strings.CutSuffix(entry.Name(), ".jsonl")
+		if i := strings.LastIndex(name, "-"); isState && i > 0 {
+			all = append(all, runFile{filepath.Join(dir, entry.Name()), name[:i], name[i+1:]})
+		}
+	}
+	return all, err
+}
+
 // stateFile is the file of this name, or of the run of this id.
 func stateFile(name string) (string, error) {
 	if _, err := os.Stat(name); err == nil {
 		return name, nil
 	}
-	if !strings.ContainsAny(name, "/*?[") {
-		if found, _ := filepath.Glob(filepath.Join(defaultLedger("runs"), name+"*.jsonl")); len(found) == 1 {
-			return found[0], nil
-		}
+	known, _ := runFiles() // or there is none
+	if i := slices.IndexFunc(known, func(file runFile) bool { return file.id == name }); i >= 0 {
+		return known[i].path, nil
 	}
 	return "", fmt.Errorf("%s: no such state file, and no run of this id in %s", name, defaultLedger("runs"))
 }
