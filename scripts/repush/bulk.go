@@ -220,7 +220,7 @@ func (o bulkOptions) unfinished(b batch.Batch) (dir string, err error) {
 		}
 		if left > 0 && !o.anew {
 			return "", fmt.Errorf("nothing was sent: a run of the same messages was begun %s and is not finished, %d left:\n  repush resume %s\n(--anew asks for all of them once more)",
-				j.Header.StartedAt.Local().Format(time.DateTime), left, file.path)
+				j.Header.StartedAt.Local().Format(time.DateTime), left, quoted(file.path))
 		}
 	}
 	return dir, nil

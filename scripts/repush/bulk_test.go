@@ -87,7 +87,7 @@ func injecting(file string, more ...string) []string {
 // stateOf finds the state file that a command named.
 func stateOf(t *testing.T, said string) string {
 	t.Helper()
-	found := regexp.MustCompile(`repush (?:resume|report) (\S+)`).FindStringSubmatch(said)
+	found := regexp.MustCompile(`repush (?:resume|report) '(\S+)'`).FindStringSubmatch(said)
 	if found == nil {
 		t.Fatalf("no state file is named in\n%s", said)
 	}
@@ -172,7 +172,7 @@ func TestFiveThousand(t *testing.T) {
 	if status != exitPartial || !strings.Contains(stderr, "repush: interrupted") || strings.Contains(stdout, "in doubt") {
 		t.Fatalf("status %d\n%s\n%s", status, stdout, stderr)
 	}
-	if status, stdout, stderr = repush(t.Context(), "", injecting(right, "--to", url, "--go", "--yes")...); status != exitFailed || !strings.Contains(stderr, "repush resume "+state) {
+	if status, stdout, stderr = repush(t.Context(), "", injecting(right, "--to", url, "--go", "--yes")...); status != exitFailed || !strings.Contains(stderr, "repush resume '"+state) {
 		t.Fatalf("the same file once more: status %d\n%s\n%s", status, stdout, stderr)
 	}
 	if status, stdout, stderr = interruptAt(t, api, 3100, "resume", state); status != exitPartial || strings.Contains(stdout, "in doubt") {
@@ -445,12 +445,13 @@ func TestResumeRefuses(t *testing.T) {
 
 // TestStateFolderOfAnyName: its name is no pattern, and a run in it is found again.
 func TestStateFolderOfAnyName(t *testing.T) {
-	withKeys(t, "", "", "", "XDG_STATE_HOME="+filepath.Join(t.TempDir(), "st[1]*"))
+	withKeys(t, "", "", "", "XDG_STATE_HOME="+filepath.Join(t.TempDir(), "st[1]* it's"))
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest) }))
 	defer server.Close()
 	args := injecting(csvOf(t, []string{"C0000000000000000000000000000001"}), "--to", server.URL, "--go")
 	for _, says := range []string{"the target refuses", "is not finished"} {
-		if status, stdout, stderr := repush(t.Context(), "", args...); status != exitFailed || !strings.Contains(stderr, says) {
+		status, stdout, stderr := repush(t.Context(), "", args...)
+		if status != exitFailed || !strings.Contains(stderr, says) || !regexp.MustCompile(`repush resume '/.+/st\[1]\* it'\\''s/.+\.jsonl'\n`).MatchString(stdout+stderr) {
 			t.Errorf("status %d, want %q\n%s\n%s", status, says, stdout, stderr)
 		}
 	}

@@ -172,7 +172,7 @@ func (o runOptions) run(cmd *cobra.Command, j *run.Journal, begin beginner) (err
 		if ctx.Err() != nil {
 			err = errors.New("interrupted")
 		}
-		return fmt.Errorf("nothing was sent: %w; go on with\n  repush resume %s", err, j.Path)
+		return fmt.Errorf("nothing was sent: %w; go on with\n  repush resume %s", err, quoted(j.Path))
 	}
 	w.say("run %s, %d of %d left, state file %s", j.Header.ID, before.Left(), j.Header.Count, j.Path)
 	w.say("operation %s", cmp.Or(j.Header.Operation, "several: each message brings its own"))

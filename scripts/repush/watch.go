@@ -223,9 +223,9 @@ func (o runOptions) conclude(cmd *cobra.Command, j *run.Journal, failed error) e
 	}
 	reported := o.writeReport(j)
 	if c.Left() > 0 {
-		fmt.Fprintf(out, "go on with\n  repush resume %s\n", j.Path)
+		fmt.Fprintf(out, "go on with\n  repush resume %s\n", quoted(j.Path))
 	} else {
-		fmt.Fprintf(out, "more of it\n  repush report %s\n", j.Path)
+		fmt.Fprintf(out, "more of it\n  repush report %s\n", quoted(j.Path))
 	}
 	return errors.Join(verdictOf(cmd, c, failed), reported)
 }

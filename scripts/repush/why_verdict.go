@@ -329,8 +329,11 @@ func (w *why) command(verb, topic, msgID string) string {
 	}
 	for _, f := range flags {
 		if f[1] != "" {
-			line += fmt.Sprintf(" --%s '%s'", f[0], strings.ReplaceAll(f[1], "'", `'\''`))
+			line += " --" + f[0] + " " + quoted(f[1])
 		}
 	}
 	return line
 }
+
+// quoted is text as one word of a shell's.
+func quoted(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
