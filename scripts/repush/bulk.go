@@ -195,10 +195,7 @@ func (o bulkOptions) plans(cmd *cobra.Command, plans []events.Event) error {
 // unfinished looks for a run of the same messages that is not finished, which is an
 // error. dir is where runs are known.
 func (o bulkOptions) unfinished(b batch.Batch) (dir string, err error) {
-	if dir = defaultLedger("runs"); dir == "" {
-		return "", usage(errors.New("HOME: is not set, and runs are kept below it, or below XDG_STATE_HOME"))
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if dir, err = stateFolder("runs"); err != nil {
 		return "", err
 	}
 	known, err := runFiles()

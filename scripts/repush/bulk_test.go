@@ -462,6 +462,21 @@ func TestStateFolderOfAnyName(t *testing.T) {
 	}
 }
 
+// TestNoStateFolder: where a run cannot be written down nothing is sent, and the setting
+// that helps is named.
+func TestNoStateFolder(t *testing.T) {
+	for home, says := range map[string]string{
+		"":          "HOME: is not set, and what is kept of runs and ledgers is below it, or below XDG_STATE_HOME",
+		"/dev/null": "nothing was sent: mkdir /dev/null: not a directory; XDG_STATE_HOME names another",
+	} {
+		withKeys(t, "", "", "", "HOME="+home)
+		args := injecting(csvOf(t, []string{"C0000000000000000000000000000001"}), "--to", "http://127.0.0.1:1", "--go")
+		if status, stdout, stderr := repush(t.Context(), "", args...); status == exitDone || !strings.Contains(stderr, says) || stdout != "" {
+			t.Errorf("%q: status %d, want %q\n%s\n%s", home, status, says, stdout, stderr)
+		}
+	}
+}
+
 // TestLocalRunsShareALedger: what one run left parked is allowed for in the next, whose
 // sweeps take it up; another ledger's runs are not.
 func TestLocalRunsShareALedger(t *testing.T) {

@@ -196,14 +196,25 @@ func stateSetting(flag, byDefault string) (string, error) {
 	switch {
 	case path == "memory", isURL && flag == "":
 		return path, nil
+	case named == "":
+		_, err := stateFolder("")
+		return "file:" + path, err
 	case path == "", isURL:
 		return "", usage(errors.New("--state: must be a file, or memory; Redis is for REPUSH_STATE alone"))
 	}
 	path, err := filepath.Abs(path)
-	if err == nil && named == "" {
-		err = os.MkdirAll(filepath.Dir(path), 0o700)
-	}
 	return "file:" + path, err
+}
+
+// stateFolder is the operator's own of this name, which it makes where it is missing.
+func stateFolder(name string) (dir string, err error) {
+	if dir = defaultLedger(name); dir == "" {
+		return "", usage(errors.New("HOME: is not set, and what is kept of runs and ledgers is below it, or below XDG_STATE_HOME"))
+	}
+	if err = os.MkdirAll(dir, 0o700); err != nil {
+		err = fmt.Errorf("nothing was sent: %w; XDG_STATE_HOME names another folder for what is kept", err)
+	}
+	return dir, err
 }
 
 // defaultLedger is the operator's own of this name (source: XDG Base Directory
