@@ -64,6 +64,9 @@ func maxAge() time.Duration {
 
 // inject reads files, sums them up, and, with --go, asks for the pushes.
 func (o bulkOptions) inject(cmd *cobra.Command, names []string) error {
+	if err := checkOutput(o.report, names...); err != nil {
+		return err
+	}
 	b, id, err := o.read(cmd, names)
 	if err != nil {
 		return err

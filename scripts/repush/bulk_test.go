@@ -477,6 +477,46 @@ func TestNoStateFolder(t *testing.T) {
 	}
 }
 
+// TestReportDestroysNothing: where it cannot go is said before anything is sent, and
+// what fails afterwards does not say that nothing was.
+func TestReportDestroysNothing(t *testing.T) {
+	withKeys(t, "", "", "")
+	var calls atomic.Int32
+	late := filepath.Join(t.TempDir(), "late")
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		calls.Add(1)
+		_ = os.Mkdir(late, 0o700)
+	}))
+	defer server.Close()
+	file := csvOf(t, []string{"C0000000000000000000000000000001"})
+	before, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for report, says := range map[string]string{file: "is read, or written, as something else", "/nonexistent/report.html": "must be a file, in a folder that is there"} {
+		if status, _, stderr := repush(t.Context(), "", injecting(file, "--to", server.URL, "--go", "--report", report)...); status != exitUsage || !strings.Contains(stderr, says) || calls.Load() != 0 {
+			t.Errorf("%s: status %d, %d calls\n%s", report, status, calls.Load(), stderr)
+		}
+	}
+	status, stdout, stderr := repush(t.Context(), "", injecting(file, "--to", server.URL, "--go", "--report", late)...)
+	if status != exitPartial || !strings.Contains(stderr, "repush: the report: ") || calls.Load() != 1 {
+		t.Errorf("status %d, %d calls\n%s\n%s", status, calls.Load(), stdout, stderr)
+	}
+	state := stateOf(t, stdout)
+	kept, err := os.ReadFile(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, _, stderr := repush(t.Context(), "", "resume", state, "--report", state); status != exitUsage || !strings.Contains(stderr, "as something else") {
+		t.Errorf("onto the state file: status %d\n%s", status, stderr)
+	}
+	for path, want := range map[string][]byte{file: before, state: kept} {
+		if got, err := os.ReadFile(path); err != nil || string(got) != string(want) {
+			t.Errorf("%s was changed: %v", path, err)
+		}
+	}
+}
+
 // TestLocalRunsShareALedger: what one run left parked is allowed for in the next, whose
 // sweeps take it up; another ledger's runs are not.
 func TestLocalRunsShareALedger(t *testing.T) {

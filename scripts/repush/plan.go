@@ -191,13 +191,13 @@ func (r *planRun) begin(asked events.Plan, typed []byte) (payload []byte, err er
 		r.say("the same command was interrupted (begun %s): it is taken up, with its list of then; remove %s to begin anew", begun, r.note)
 	}
 	_, isNone := os.Stat(r.out)
-	_, noFolder := os.Stat(filepath.Dir(r.out))
+	wrong := checkOutput(r.out)
 	switch {
 	case r.out == "":
+	case wrong != nil:
+		return nil, wrong
 	case isNone == nil && !r.resumed:
 		return nil, usage(fmt.Errorf("-o %s: exists, and no file is overwritten: name a new one", r.out))
-	case noFolder != nil:
-		return nil, usage(fmt.Errorf("-o %s: there is no such folder", r.out))
 	case isNone != nil:
 		r.results.frozen = func(p events.Planned) { // before all requests have left
 			r.unwritten = writeWhole(r.out, os.Link, func(w io.Writer) error { return indented(w).Encode(p) })

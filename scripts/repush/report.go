@@ -76,9 +76,8 @@ func (o *reportOptions) run(cmd *cobra.Command, names []string) error {
 	}
 	files := []string{o.out, o.left, o.again}
 	for i, file := range files {
-		if file != "" && (slices.ContainsFunc(names, func(name string) bool { return sameFile(file, name) }) ||
-			slices.ContainsFunc(files[:i], func(other string) bool { return sameFile(file, other) })) {
-			return usage(fmt.Errorf("%s: is read, or written, as something else", file))
+		if err := checkOutput(file, slices.Concat(names, files[:i])...); err != nil {
+			return err
 		}
 	}
 	var results report.Results
@@ -131,6 +130,21 @@ func readResults(to *report.Results, name string, stdin io.Reader) error {
 		_ = file.Close()
 	}
 	return err
+}
+
+// checkOutput finds what is wrong with a file that is to be written, before anything is
+// done; none is well. others are read, or written as something else.
+func checkOutput(name string, others ...string) error {
+	info, err := os.Stat(name)
+	folder, noFolder := os.Stat(filepath.Dir(name))
+	switch {
+	case name == "":
+	case name == "-", err == nil && info.IsDir(), noFolder != nil || !folder.IsDir():
+		return usage(fmt.Errorf("%s: must be a file, in a folder that is there", name))
+	case slices.ContainsFunc(others, func(other string) bool { return sameFile(name, other) }):
+		return usage(fmt.Errorf("%s: is read, or written, as something else", name))
+	}
+	return nil
 }
 
 // sameFile also tells links.

@@ -59,7 +59,7 @@ local, REPUSH_ALLOW are read again from the environment.`,
 			if err != nil {
 				return err
 			}
-			err = o.recall(j.Header.Target)
+			err = cmp.Or(checkOutput(o.report, path), o.recall(j.Header.Target))
 			var begin beginner
 			if err == nil {
 				begin, err = o.connect(cmd)

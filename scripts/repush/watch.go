@@ -1,9 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -221,13 +221,17 @@ func (o runOptions) conclude(cmd *cobra.Command, j *run.Journal, failed error) e
 			break
 		}
 	}
-	reported := o.writeReport(j)
 	if c.Left() > 0 {
 		fmt.Fprintf(out, "go on with\n  repush resume %s\n", quoted(j.Path))
 	} else {
 		fmt.Fprintf(out, "more of it\n  repush report %s\n", quoted(j.Path))
 	}
-	return errors.Join(verdictOf(cmd, c, failed), reported)
+	verdict := verdictOf(cmd, c, failed)
+	if err := o.writeReport(j); err != nil { // which does not undo what was done
+		fmt.Fprintf(cmd.ErrOrStderr(), "repush: the report: %v\n", err)
+		verdict = cmp.Or(verdict, errPartial)
+	}
+	return verdict
 }
 
 // verdictOf is the exit status in words.
