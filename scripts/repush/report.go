@@ -157,8 +157,19 @@ func sameFile(a, b string) bool {
 }
 
 // writeWhole writes a whole file, or leaves what was there: place is os.Rename, or
-// os.Link, which replaces nothing. What it holds is for whoever made it.
+// os.Link, which replaces nothing. What it holds is for whoever made it. A link stays;
+// what is no regular file (a device, a pipe) is written into.
 func writeWhole(name string, place func(from, to string) error, write func(io.Writer) error) error {
+	if target, err := filepath.EvalSymlinks(name); err == nil {
+		name = target
+	}
+	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
+		file, err := os.OpenFile(name, os.O_WRONLY, 0)
+		if err == nil {
+			err = errors.Join(write(file), file.Close())
+		}
+		return err
+	}
 	file, err := os.CreateTemp(filepath.Dir(name), ".repush-*")
 	if err != nil {
 		return err

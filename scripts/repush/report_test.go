@@ -2,6 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -97,6 +100,34 @@ func TestReport(t *testing.T) {
 				t.Errorf("left behind: %v, %v", files, err)
 			}
 		})
+	}
+}
+
+// TestWriteWhole: what a link points to is replaced, and the link stays; what is no
+// regular file is written into.
+func TestWriteWhole(t *testing.T) {
+	t.Parallel()
+	write := func(w io.Writer) error { _, err := io.WriteString(w, "page"); return err }
+	page, link := fileOf(t, "page.html", "old"), filepath.Join(t.TempDir(), "link")
+	if err := errors.Join(os.Symlink(page, link), writeWhole(link, os.Rename, write)); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Lstat(link)
+	if raw, readErr := os.ReadFile(page); readErr != nil || string(raw) != "page" || err != nil || info.Mode().IsRegular() {
+		t.Errorf("%v, %v: the link is %s, and what it points to is %q", readErr, err, info.Mode(), raw)
+	}
+	if _, err := os.Stat("/proc/self/fd"); err != nil {
+		t.Skip("there is no /proc: use Linux")
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	err = writeWhole(fmt.Sprintf("/proc/self/fd/%d", w.Fd()), os.Rename, write)
+	_ = w.Close()
+	if raw, readErr := io.ReadAll(r); err != nil || readErr != nil || string(raw) != "page" {
+		t.Errorf("a pipe: %v, %v, %q", err, readErr, raw)
 	}
 }
 
