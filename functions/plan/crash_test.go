@@ -170,10 +170,23 @@ func TestPlanKnowsWhatWasPushed(t *testing.T) {
 // TestScanOutlivesInvocations at the documented quotas, and in the sweep.
 func TestScanOutlivesInvocations(t *testing.T) {
 	t.Parallel()
+	for name, state := range map[string]func(t *testing.T) string{
+		"file":  func(t *testing.T) string { return "file:" + filepath.Join(t.TempDir(), "ledger") },
+		"redis": func(t *testing.T) string { return redistest.Start(t).URL() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			scanOutlivesInvocations(t, state(t))
+		})
+	}
+}
+
+func scanOutlivesInvocations(t *testing.T, state string) {
+	t.Helper()
 	const count = 1500
 	server, api := world(t, count, func(d *onsd.Data) { d.Quotas = nil })
 	in := newInbox(t)
-	env := settings(api, in, "REPUSH_STATE=file:"+filepath.Join(t.TempDir(), "ledger"), "REPUSH_PLAN_LIMIT=2000", "REPUSH_GROUP_BUDGET=2000")
+	env := settings(api, in, "REPUSH_STATE="+state, "REPUSH_PLAN_LIMIT=2000", "REPUSH_GROUP_BUDGET=2000")
 	p := start(t, binary, fcd.FCCustom, 3*time.Second, env)
 	// Where the machine is too busy for an answer in time, the platform kills the
 	// process and starts another, which reads again what was not kept.

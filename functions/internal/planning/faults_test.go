@@ -222,6 +222,31 @@ func (s strict) Load(ctx context.Context, k string) ([]byte, int64, error) {
 	return s.Documents.Load(ctx, k)
 }
 
+func (s strict) Due(ctx context.Context, n int) ([]string, int, error) {
+	if ctx.Err() != nil {
+		return nil, 0, &pushing.Error{Kind: pushing.Unavailable, Op: "redis", Err: ctx.Err()}
+	}
+	return s.Documents.Due(ctx, n)
+}
+
+// TestSweepThatUsesItsTimeUp is none that failed: what it did is noted.
+func TestSweepThatUsesItsTimeUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t)
+		h.ports.Documents = strict{h.ports.Documents}
+		h.ports.Pacer = realPacers(map[string]float64{planning.OpDeadLetters: 1})
+		h.restart()
+		for n := range 2000 {
+			h.bury(n, 20*time.Hour, time.Hour)
+		}
+		invoke(t, h, alarm(events.DeadLetters), 10*time.Second)
+		got := invoke(t, h, sweepIt, 10*time.Second)
+		if r, _ := got.Report.(planning.Swept); got.Deferred || r.Taken == 0 || r.Closed != 0 || r.Open != 1 {
+			t.Errorf("sweep = %+v", got)
+		}
+	})
+}
+
 func TestSecondDeliveryIsNoted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t)

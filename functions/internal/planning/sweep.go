@@ -52,6 +52,9 @@ func (s *Service) sweep(ctx context.Context, invocationID string, want events.Sw
 			})
 		}
 	}
+	// What was done is reported even when the invocation is over.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTime)
+	defer cancel()
 	if _, report.Open, err = s.docs.Due(ctx, 0); err != nil && !isRecord(ctx, err) {
 		return s.stateDown(err)
 	}
