@@ -349,11 +349,42 @@ func TestAlertsThatCouldMeanTwo(t *testing.T) {
 		}
 	}
 	one := `{"alertState":"ALERT","metricName":"SendDLQMessageCount","dimensions":"{instanceId=MQ_INST_1_x, groupId=GID_a}"}`
-	many := []byte("[" + strings.TrimSuffix(strings.Repeat(one+",", 101), ",") + "]")
-	for _, o := range []Options{{Plan: true, AlertOnly: true}, {Plan: true}} {
-		batch := Decode(many, o)
-		if refusedAll := len(batch.Deliveries) == 1 && codeOf(batch.Deliveries[0].Err) == CodeTooLarge; refusedAll != o.AlertOnly {
-			t.Errorf("101 alerts (by a webhook: %t): %d deliveries", o.AlertOnly, len(batch.Deliveries))
+	list := func(n int) string { return "[" + strings.TrimSuffix(strings.Repeat(one+",", n), ",") + "]" }
+	http := func(n int) string {
+		return `{"rawPath":"/","headers":{},"queryParameters":{"token":"hook"},"body":` + quote(t, list(n)) + `,"requestContext":{}}`
+	}
+	event := func(n int) string {
+		return `{"specversion":"1.0","id":"1","source":"s","type":"eventbridge:Events:HTTPEvent","data":{"httpMethod":"POST","headers":{"X-Repush-Token":"hook"},"body":` + list(n) + `}}`
+	}
+	outsider := Options{Plan: true, AllowsAlert: func(token string) bool { return token == "hook" }}
+	for name, test := range map[string]struct {
+		body string
+		o    Options
+		want []int // alerts; 0: one refusal in their place
+	}{
+		"the platform's own":           {list(101), Options{Plan: true}, []int{101}},
+		"as many over HTTP":            {list(100), Options{Plan: true, AlertOnly: true}, []int{100}},
+		"too many over HTTP":           {list(101), Options{Plan: true, AlertOnly: true}, []int{0}},
+		"more than are read at all":    {list(1001), Options{Plan: true, AlertOnly: true}, []int{0}},
+		"too many for an HTTP trigger": {http(101), outsider, []int{0}},
+		"too many for a bus":           {event(101), outsider, []int{0}},
+		"two requests beside them":     {`[` + event(60) + `,` + event(101) + `,` + event(60) + `]`, outsider, []int{60, 0, 60}},
+	} {
+		var got []int
+		for _, d := range Decode([]byte(test.body), test.o).Deliveries {
+			switch last := len(got) - 1; {
+			case codeOf(d.Err) == CodeTooLarge:
+				got = append(got, 0)
+			case d.Plan == nil:
+				got = append(got, -1)
+			case last >= 0 && got[last] > 0:
+				got[last]++
+			default:
+				got = append(got, 1)
+			}
+		}
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
 	padded := strings.Replace(one, "SendDLQMessageCount", "SendDLQMessageCount"+strings.Repeat("x", 300<<10), 1)

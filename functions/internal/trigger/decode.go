@@ -58,11 +58,7 @@ func Decode(body []byte, o Options) Batch {
 	if len(body) > MaxBytes {
 		d.reject(body, origin{}, refused(CodeTooLarge, "larger than %d bytes: send smaller batches", MaxBytes))
 	} else {
-		d.payload(body, origin{single: true, direct: true, alertOnly: o.AlertOnly})
-	}
-	if d.full() {
-		d.batch.Deliveries, d.batch.items = nil, nil
-		d.reject(body, origin{}, refused(CodeTooLarge, "more than %d events in one delivery: none was read; send smaller batches", d.most()))
+		d.request(body, origin{single: true, direct: true, alertOnly: o.AlertOnly})
 	}
 	d.batch.NotAnEvent = len(d.batch.Deliveries) > 0 && !slices.ContainsFunc(d.batch.Deliveries, func(delivery pushing.Delivery) bool {
 		return codeOf(delivery.Err) != CodeUnreadable
@@ -76,15 +72,20 @@ type decoder struct {
 }
 
 // full reports that there are more events than allowed: nothing more is read.
-func (d *decoder) full() bool { return len(d.batch.Deliveries) > d.most() }
+func (d *decoder) full() bool { return len(d.batch.Deliveries) > events.MaxBatch }
 
-// most bounds the events of one delivery: alerts of outsiders cost calls of a quota
-// that the account shares.
-func (d *decoder) most() int {
-	if d.AlertOnly {
-		return maxAlerts
+// request reads what one sender sent, and refuses as one what is too much. Alerts of
+// outsiders cost calls of a quota that the account shares.
+func (d *decoder) request(raw []byte, from origin) {
+	begin, most := len(d.batch.Deliveries), events.MaxBatch
+	if from.alertOnly {
+		most = maxAlerts
 	}
-	return events.MaxBatch
+	d.payload(raw, from)
+	if len(d.batch.Deliveries)-begin > most {
+		d.batch.Deliveries, d.batch.items = d.batch.Deliveries[:begin], d.batch.items[:begin]
+		d.reject(raw, from, refused(CodeTooLarge, "more than %d events in one delivery: none was read; send smaller batches", most))
+	}
 }
 
 func (d *decoder) add(raw []byte, from origin, delivery pushing.Delivery) {
@@ -272,7 +273,7 @@ func (d *decoder) open(e *envelope, raw []byte, o object, from origin) {
 		case p.err != nil:
 			d.reject(p.body, p.from, p.err)
 		default:
-			d.payload(p.body, p.from)
+			d.request(p.body, p.from)
 		}
 	}
 }
