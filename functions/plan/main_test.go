@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -317,24 +318,46 @@ func TestFromAlertToRequests(t *testing.T) {
 	}
 }
 
-// TestEveryFormOfAlert reaches the plan: each sample, as its platform delivers it.
+// TestEveryFormOfAlert reaches the plan: each sample, as its platform delivers it,
+// belongs to an incident.
 func TestEveryFormOfAlert(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("../../events/samples/alerts/*")
 	if err != nil || len(files) < 10 {
 		t.Fatalf("%d samples, %v", len(files), err)
 	}
-	_, api := world(t, 1)
-	p := start(t, binary, fcd.FCCustom, 20*time.Second, settings(api, newInbox(t), "REPUSH_WEBHOOK_TOKEN="+webhook))
+	_, api := world(t, 1, func(d *onsd.Data) {
+		d.Instances[0].InstanceID, d.Instances[0].Groups[0].GroupID = "MQ_INST_111122223333_EXAMPLEx", "GID_orders"
+	})
+	in := newInbox(t)
+	p := start(t, binary, fcd.FCCustom, 20*time.Second, settings(api, in, "REPUSH_WEBHOOK_TOKEN="+webhook))
+	incidents := regexp.MustCompile(`\\?"incidentId\\?":\\?"[0-9a-f]{32}`)
+	several := map[string]int{"alertmanager-watchdog.json": 0, "alertmanager.json": 2}
+	total := 0
 	for _, file := range files {
 		raw, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		response, err := p.Invoke(t.Context(), raw)
-		if err != nil || response.FunctionError != "" || !bytes.Contains(response.Payload, []byte("equests")) && string(response.Payload) != `{"batchItemFailures":[]}` {
-			t.Errorf("%s: %v %s %s", file, err, response.FunctionError, response.Payload)
+		response, err := p.Invoke(t.Context(), bytes.ReplaceAll(raw, []byte("al3rt"), []byte(webhook)))
+		if err != nil || response.FunctionError != "" {
+			t.Fatalf("%s: %v %s %s", file, err, response.FunctionError, response.Payload)
 		}
+		want, is := several[filepath.Base(file)]
+		if !is {
+			want = 1
+		}
+		total += want
+		if got := len(incidents.FindAll(response.Payload, -1)); got != want && string(response.Payload) != `{"batchItemFailures":[]}` {
+			t.Errorf("%s: %d incidents, want %d: %s", file, got, want, response.Payload)
+		}
+	}
+	if requests, _ := in.requests(t); len(requests) == 0 {
+		t.Error("no requests")
+	}
+	_ = p.Stop(context.Background())
+	if got := len(incidents.FindAllString(p.log.String(), -1)); got != total {
+		t.Errorf("%d lines of the log name an incident, want %d", got, total)
 	}
 }
 
