@@ -134,16 +134,20 @@ func (s *selection) run(ctx context.Context) error {
 			return err
 		}
 		s.Found, s.Listed = nil, true
-		s.sort()
+		sortByExpiry(s.Candidates)
 	}
 	if err := s.each(ctx, &s.Compared, len(s.Candidates), s.compare); err != nil {
 		return err
 	}
-	return s.each(ctx, &s.Judged, s.policy.limitOf(s.plan), func(ctx context.Context, c *candidate) (string, error) {
+	err := s.each(ctx, &s.Judged, s.policy.limitOf(s.plan), func(ctx context.Context, c *candidate) (string, error) {
 		reason, err := judge(ctx, c)
 		c.Chosen = reason == "" && err == nil
 		return reason, err
 	})
+	if err == nil {
+		sortByExpiry(s.Candidates[:s.Judged])
+	}
+	return err
 }
 
 // each looks at candidates, some at a time, from the done-th until all were
@@ -156,13 +160,14 @@ func (s *selection) each(ctx context.Context, done *int, enough int, look func(c
 			return nil
 		}
 		batch := s.Candidates[*done:min(len(s.Candidates), *done+min(workers, missing))]
-		reasons := make([]string, len(batch))
+		after, reasons := slices.Clone(batch), make([]string, len(batch))
 		looked, err := inOrder(len(batch), func(i int) (err error) {
 			if !batch[i].Out {
-				reasons[i], err = look(ctx, &batch[i])
+				reasons[i], err = look(ctx, &after[i])
 			}
 			return err
 		})
+		copy(batch, after[:looked])
 		for i, reason := range reasons[:looked] {
 			if reason != "" {
 				batch[i].Out = true
@@ -177,9 +182,11 @@ func (s *selection) each(ctx context.Context, done *int, enough int, look func(c
 	return nil
 }
 
+// chosen counts those that are in whatever becomes of the others: the first of
+// these may turn out to be stored later than it looks, but no earlier.
 func (s *selection) chosen() (n int) {
 	for _, c := range s.Candidates[:s.Judged] {
-		if c.Chosen {
+		if c.Chosen && (s.Judged == len(s.Candidates) || !c.StoredAt.After(s.Candidates[s.Judged].StoredAt)) {
 			n++
 		}
 	}
@@ -202,21 +209,27 @@ func (s *selection) deadLetters(ctx context.Context) error {
 	return nil
 }
 
-// ifAlive leaves out what its broker has deleted. An origin that looks so by when
-// it was made may have been delayed: messages count from their delivery (source:
-// DOC Limits).
+// nearEnd is how much of its life a message must look to have left, or it is looked
+// up: as long as a request may wait for its push.
+const nearEnd = 24 * time.Hour
+
+// ifAlive leaves out what its broker has deleted, and finds out when the others
+// will be. An origin that looks old by when it was made may have been delayed:
+// messages count from their delivery (source: DOC Limits).
 func (s *selection) ifAlive(ctx context.Context, c *candidate) (reason string, err error) {
-	if !s.isExpired(c.StoredAt) {
+	if !s.isGone(c.StoredAt, s.CutOff.Add(nearEnd)) {
 		return "", nil
 	}
 	found, err := s.lookUp(ctx, OpByID, s.ports.Finder.ByID, c.Topic, c.MsgID)
-	switch {
-	case err != nil:
+	if err != nil {
 		return "", err
-	case len(found) == 0 || s.isExpired(found[0].StoredAt):
+	}
+	if len(found) > 0 {
+		c.StoredAt = found[0].StoredAt
+	}
+	if s.isExpired(c.StoredAt) {
 		return outExpired, nil
 	}
-	c.StoredAt = found[0].StoredAt
 	return "", nil
 }
 
@@ -276,9 +289,10 @@ func (s *selection) allows(topic string) bool {
 	return s.policy.Allow.Allows(pushing.Message{InstanceID: s.plan.InstanceID, GroupID: s.plan.GroupID, Topic: topic})
 }
 
-// sort puts first what expires first; what has no known store time before all.
-func (s *selection) sort() {
-	slices.SortStableFunc(s.Candidates, func(a, b candidate) int {
+// sortByExpiry puts first what expires first; what has no known store time before
+// all.
+func sortByExpiry(candidates []candidate) {
+	slices.SortStableFunc(candidates, func(a, b candidate) int {
 		if by := a.StoredAt.Compare(b.StoredAt); by != 0 {
 			return by
 		}
