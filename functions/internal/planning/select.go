@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -60,10 +61,16 @@ type selection struct {
 	now     func() time.Time
 
 	mu sync.Mutex
+	// refused counts the look-ups in each topic that were refused, refusal is the
+	// last of them, and answered: one was not.
+	refused  map[string]int
+	refusal  *pushing.Error
+	answered bool
 }
 
 // Reasons for which what was found is left out.
 const (
+	outRefused     = "its look-up was refused"
 	outNoOrigin    = "no origin: the dead letter does not say which message it is a copy of"
 	outNotAllowed  = "not allowed: instance, group and topic are not in REPUSH_ALLOW"
 	outExpired     = "origin expired: resend only"
@@ -116,6 +123,9 @@ func (s *selection) leaveOut(reason, msgID string) {
 		s.Out = make(map[string][]string)
 	}
 	s.Out[reason] = append(s.Out[reason], strings.ToUpper(msgID))
+	if reason == outRefused {
+		s.incomplete("%s refused to look up some of the messages: %s", s.refusal.Op, s.refusal.Code)
+	}
 }
 
 // run goes on with the selection until enough candidates are chosen: it lists
@@ -144,6 +154,9 @@ func (s *selection) run(ctx context.Context) error {
 		c.Chosen = reason == "" && err == nil
 		return reason, err
 	})
+	if err == nil && s.refusal != nil && !s.answered && len(s.Candidates) <= len(s.Out[outRefused]) {
+		return s.refusal
+	}
 	if err == nil {
 		sortByExpiry(s.Candidates[:s.Judged])
 	}
@@ -220,9 +233,9 @@ func (s *selection) ifAlive(ctx context.Context, c *candidate) (reason string, e
 	if !s.isGone(c.StoredAt, s.CutOff.Add(nearEnd)) {
 		return "", nil
 	}
-	found, err := s.lookUp(ctx, OpByID, s.ports.Finder.ByID, c.Topic, c.MsgID)
-	if err != nil {
-		return "", err
+	found, reason, err := s.lookUp(ctx, OpByID, s.ports.Finder.ByID, c.Topic, c.MsgID)
+	if err != nil || reason == outRefused && s.isExpired(c.StoredAt) {
+		return reason, err
 	}
 	if len(found) > 0 {
 		c.StoredAt = found[0].StoredAt
@@ -327,11 +340,49 @@ func inOrder(n int, do func(i int) error) (done int, err error) {
 	return done, nil
 }
 
-// lookUp finds messages by one name.
-func (s *selection) lookUp(ctx context.Context, op string, find func(ctx context.Context, instanceID, topic, name string) ([]Stored, error), topic, name string) (found []Stored, err error) {
-	err = s.call(ctx, op, func() error {
+// lookUp finds messages by one name, or a reason why not.
+func (s *selection) lookUp(ctx context.Context, op string, find func(ctx context.Context, instanceID, topic, name string) ([]Stored, error), topic, name string) (found []Stored, reason string, err error) {
+	reason, err = s.ask(ctx, op, topic, func() error {
 		found, err = find(ctx, s.plan.InstanceID, topic, name)
 		return err
 	})
-	return found, err
+	if err == nil && reason == "" && len(found) == 0 {
+		reason = outGone
+	}
+	return found, reason, err
+}
+
+// ask makes the call for one look-up in a topic. What a refusal is about its code
+// does not say: an odd id, a topic that was deleted, a right to one topic or to
+// all. So it is a reason to leave out what was looked up, and no more. Where the
+// first [workers] look-ups in a topic are refused, the topic's others are, without
+// a call; and where that leaves out all that was found, the refusal is about
+// everything: run ends with it.
+func (s *selection) ask(ctx context.Context, op, topic string, do func() error) (reason string, err error) {
+	s.mu.Lock()
+	isRefused := s.refused[topic] >= workers
+	s.mu.Unlock()
+	if isRefused {
+		return outRefused, nil
+	}
+	err = s.call(ctx, op, do)
+	e := new(pushing.Error)
+	isRefused = errors.As(err, &e) && e.Kind == pushing.Refused
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refused == nil {
+		s.refused = make(map[string]int)
+	}
+	switch {
+	case isRefused && e.Code != pushing.CodeNoMessage:
+		s.refused[topic]++
+		s.refusal = e
+		return outRefused, nil
+	case isRefused:
+		reason, err = outGone, nil
+	}
+	if err == nil {
+		s.answered, s.refused[topic] = true, math.MinInt
+	}
+	return reason, err
 }

@@ -90,15 +90,12 @@ func entryOf(m Stored) candidate {
 // it, as far as is known.
 func (s *selection) trace(ctx context.Context, c *candidate) (reason string, err error) {
 	var tracks map[string]string
-	err = s.call(ctx, OpTrace, func() error {
+	reason, err = s.ask(ctx, OpTrace, c.Topic, func() error {
 		tracks, err = s.ports.Watcher.Trace(ctx, s.plan.InstanceID, c.Topic, c.MsgID)
 		return err
 	})
-	if e := new(pushing.Error); errors.As(err, &e) && e.Code == pushing.CodeNoMessage {
-		return outGone, nil
-	}
-	if err != nil {
-		return "", err
+	if err != nil || reason != "" {
+		return reason, err
 	}
 	track, follows := tracks[s.plan.GroupID]
 	switch {
@@ -122,15 +119,15 @@ func (s *selection) named(ctx context.Context) error {
 	}
 	for s.Named < len(names) {
 		batch := names[s.Named:min(len(names), s.Named+workers)]
-		found := make([][]Stored, len(batch))
+		found, reasons := make([][]Stored, len(batch)), make([]string, len(batch))
 		done, err := inOrder(len(batch), func(i int) (err error) {
-			found[i], err = s.lookUp(ctx, op, find, s.plan.Topic, batch[i])
+			found[i], reasons[i], err = s.lookUp(ctx, op, find, s.plan.Topic, batch[i])
 			return err
 		})
 		s.Named += done
 		for i, messages := range found[:done] {
-			if len(messages) == 0 {
-				s.missing(batch[i])
+			if reasons[i] != "" {
+				s.missing(batch[i], reasons[i])
 			}
 			for _, m := range messages {
 				s.add(m)
@@ -143,14 +140,17 @@ func (s *selection) named(ctx context.Context) error {
 	return nil
 }
 
-// missing notes a name under which there is nothing. Keys are not message ids,
-// and cannot stand where those do.
-func (s *selection) missing(name string) {
-	if s.plan.Source == events.ByIDs {
-		s.leaveOut(outGone, name)
-		return
+// missing notes a name under which nothing was found. Keys are not message ids, and
+// cannot stand where those do.
+func (s *selection) missing(name, reason string) {
+	switch {
+	case s.plan.Source == events.ByIDs:
+		s.leaveOut(reason, name)
+	case reason == outGone:
+		s.incomplete("no message of topic %s has the key %q", s.plan.Topic, name)
+	default:
+		s.incomplete("the look-up of key %q was refused: %s", name, s.refusal.Code)
 	}
-	s.incomplete("no message of topic %s has the key %q", s.plan.Topic, name)
 }
 
 // add takes a message that a person named, once.

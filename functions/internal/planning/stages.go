@@ -235,6 +235,9 @@ func (w *work) requests(ctx context.Context, p events.Planned, entries []events.
 		fates[i], err = w.fate(ctx, s, p, entries[i])
 		return err
 	})
+	if failed == nil && s.refusal != nil {
+		failed = s.refusal
+	}
 	for i, e := range entries[:done] {
 		if fates[i] == needed {
 			event, err := w.request(p, e)
