@@ -63,3 +63,65 @@ func TestWhatLooksYoungIsNotLookedUp(t *testing.T) {
 		}
 	})
 }
+
+// TestLastMinutesOfLife: what is about to be deleted is looked at as well, and does
+// not spoil the reading of the rest.
+func TestLastMinutesOfLife(t *testing.T) {
+	const life = 72 * time.Hour
+	for name, test := range map[string]struct {
+		source     events.Selection
+		from, to   time.Duration // ago; 0: not given
+		old        int           // which have 5 minutes left
+		leaves     bool          // they go while they are read
+		count      int           // at least
+		incomplete bool
+		calls      int // at most
+	}{
+		"dead letters":              {source: events.DeadLetters, old: 1, count: 121, calls: 5},
+		"from long ago":             {source: events.DeadLetters, from: 100 * time.Hour, old: 1, count: 121, calls: 5},
+		"from later":                {source: events.DeadLetters, from: 60 * time.Hour, old: 1, count: 120, calls: 4},
+		"to then":                   {source: events.DeadLetters, to: life - 8*time.Minute, old: 2, count: 2, calls: 1},
+		"that go":                   {source: events.DeadLetters, old: 40, leaves: true, count: 160, calls: 5},
+		"that go, and are too many": {source: events.DeadLetters, old: 120, leaves: true, count: 120, incomplete: true, calls: 8},
+		"not consumed":              {source: events.Unconsumed, old: 1, count: 121, calls: 5},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHouse(t)
+			h.tracks = map[string]string{}
+			h.lags = []planning.Lag{{Topic: topic, Messages: int64(120 + test.old)}}
+			for n := range 120 + test.old {
+				age := 20 * time.Hour
+				if n < test.old {
+					age = life - 5*time.Minute
+				}
+				h.bury(n, age+time.Minute, age)
+				h.tracks[msgID(n)] = "NOT_CONSUME_YET"
+				if test.source == events.Unconsumed {
+					h.store(n, age)
+				}
+			}
+			left := test.old
+			h.meddle = func(int, planning.Query, *planning.Page) error {
+				if test.leaves && left > 0 {
+					h.dead, left = h.dead[1:], left-1
+				}
+				return nil
+			}
+			plan := events.Plan{Source: test.source, DryRun: true}
+			if test.from > 0 {
+				plan.From = time.Now().Add(-test.from)
+			}
+			if test.to > 0 {
+				plan.To = time.Now().Add(-test.to)
+			}
+			h.report(t, person("p", plan))
+			p := h.results.plans(t)[0]
+			if p.Count < test.count || (p.Incomplete != "") != test.incomplete {
+				t.Errorf("%s: %d entries, incomplete %q", name, p.Count, p.Incomplete)
+			}
+			if n := p.Calls[planning.OpDeadLetters] + p.Calls[planning.OpMessages]; n > test.calls {
+				t.Errorf("%s: %d pages read", name, n)
+			}
+		})
+	}
+}

@@ -210,10 +210,8 @@ func (s *selection) chosen() (n int) {
 // consumed is not asked: their offsets have passed in any case.
 func (s *selection) deadLetters(ctx context.Context) error {
 	if !s.Begun {
-		from, to := s.span()
-		if s.Begun = true; from.Before(to) {
-			s.Windows = []window{{From: from, To: to}}
-		}
+		s.look("", s.plan.From)
+		s.Begun = true
 	}
 	if err := s.readWindows(ctx); err != nil {
 		return err

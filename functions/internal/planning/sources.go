@@ -3,6 +3,7 @@ package planning
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,16 +40,16 @@ func (s *selection) windowsOfLag(ctx context.Context) error {
 		return err
 	}
 	for _, lag := range s.Left {
-		from, to := s.span()
-		if at := lag.Consumed.Add(-lagMargin); !lag.Consumed.IsZero() && s.plan.From.IsZero() && at.After(from) {
-			from = at
+		since := s.plan.From
+		if since.IsZero() {
+			since = lag.Consumed.Add(-lagMargin)
 		}
 		switch {
-		case s.plan.Topic != "" && s.plan.Topic != lag.Topic || !from.Before(to):
+		case s.plan.Topic != "" && s.plan.Topic != lag.Topic:
 		case !s.allows(lag.Topic):
 			s.incomplete("%d messages of topic %s are left: it is not in REPUSH_ALLOW", lag.Messages, lag.Topic)
 		default:
-			s.Windows = append(s.Windows, window{Topic: lag.Topic, From: from, To: to})
+			s.look(lag.Topic, since)
 		}
 	}
 	s.Begun = true
@@ -157,12 +158,8 @@ func (s *selection) missing(name, reason string) {
 func (s *selection) add(m Stored) {
 	c := entryOf(m)
 	c.Topic = s.plan.Topic
-	for _, other := range s.Candidates {
-		if other.MsgID == c.MsgID {
-			return
-		}
-	}
 	switch {
+	case slices.ContainsFunc(s.Candidates, func(other candidate) bool { return other.MsgID == c.MsgID }):
 	case !s.allows(c.Topic):
 		s.leaveOut(outNotAllowed, c.MsgID)
 	case s.isExpired(c.StoredAt):

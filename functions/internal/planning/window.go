@@ -36,8 +36,8 @@ type window struct {
 const (
 	// readings is how often a window that changes under the reader is read.
 	readings = 4
-	// edge is kept from the end of a message's life: what is deleted while it is
-	// read moves all pages, and what has so little left is gone before its turn.
+	// edge is the end of a message's life: what is deleted while it is read moves
+	// all pages, so that others are not read with it.
 	edge = 10 * time.Minute
 	// maxFound bounds a selection, and with it memory and what is kept of it: a
 	// message takes some 350 bytes.
@@ -62,7 +62,7 @@ func (s *selection) readWindows(ctx context.Context) error {
 				s.Windows = append(s.Windows, window{Topic: w.Topic, From: w.From, To: w.To, Again: w.Again})
 				continue
 			}
-			s.incomplete("what was stored from %s to %s changed each of the %d times it was read", w.From.UTC().Format(time.RFC3339), w.To.UTC().Format(time.RFC3339), readings)
+			s.incomplete("what was stored from %s to %s changed whenever it was read", w.From.UTC().Format(time.RFC3339), w.To.UTC().Format(time.RFC3339))
 		case err != nil:
 			s.Windows = append(s.Windows, w)
 			return err
@@ -164,16 +164,23 @@ func (m Stored) copyKey() string {
 	return fmt.Sprintf("%s/%s/%d", m.Topic, strings.ToUpper(m.MsgID), m.StoredAt.UnixMilli())
 }
 
-// span is what of a plan's time is read: messages that will live a little longer.
-func (s *selection) span() (from, to time.Time) {
-	oldest := s.CutOff.Add(edge - s.policy.MaxAge)
-	if from = s.plan.From; from.Before(oldest) {
-		from = oldest
+// look adds the windows of what of a plan's time is read of a topic, since then at the
+// earliest. The edge is one of its own, which is read first, and once.
+func (s *selection) look(topic string, since time.Time) {
+	oldest := s.CutOff.Add(-s.policy.MaxAge)
+	settled := oldest.Add(edge)
+	for _, w := range []window{{From: settled, To: s.CutOff}, {From: oldest, To: settled, Again: readings - 1}} {
+		w.Topic = topic
+		if since.After(w.From) {
+			w.From = since
+		}
+		if to := s.plan.To; !to.IsZero() && to.Before(w.To) {
+			w.To = to
+		}
+		if w.From.Before(w.To) {
+			s.Windows = append(s.Windows, w)
+		}
 	}
-	if to = s.plan.To; to.IsZero() || to.After(s.CutOff) {
-		to = s.CutOff
-	}
-	return from, to
 }
 
 // incomplete notes why there may be more than was found.
