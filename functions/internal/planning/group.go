@@ -35,8 +35,9 @@ const (
 	maxIncidents = 200
 	// dueMost bounds how long an incident is left alone.
 	dueMost = time.Hour
-	// maxAlerts bounds the incidents of alerts that are open or in their cooldown:
-	// whoever may send alerts may name any topic.
+	// maxAlerts bounds the incidents of alerts that are open or in their cooldown,
+	// and the open ones of requests that no person sent: whoever may send those may
+	// name any topic, and a thousand ids each.
 	maxAlerts = 20
 )
 
@@ -134,24 +135,24 @@ func askedFor(p events.Plan) string {
 }
 
 // open returns the incident that a delivery belongs to, a new one if need be. nil:
-// there are too many of alerts.
+// there are too many that no person opened.
 func (g *group) open(d pushing.Delivery, p Policy, now time.Time) *incident {
-	key, alerts := keyOf(d), 0
+	key, others, isPerson := keyOf(d), 0, d.Human && !d.Alert
 	for _, in := range slices.Backward(g.Incidents) {
 		// An alert's ends with its cooldown, a request's never.
 		isOver := in.Alert && in.Stage == closed && !now.Before(in.ClosedAt.Add(p.Cooldown))
 		if in.Key == key && !isOver {
 			return in
 		}
-		if in.Alert && !isOver {
-			alerts++
+		if in.Alert == d.Alert && !in.Person && !isOver && (in.Alert || in.Stage != closed) {
+			others++
 		}
 	}
-	if d.Alert && alerts >= maxAlerts {
+	if !isPerson && others >= maxAlerts {
 		return nil
 	}
 	in := &incident{
-		ID: hash("incident", key, now.UTC().Format(time.RFC3339Nano)), Key: key, Asked: askedFor(*d.Plan), Plan: *d.Plan, Alert: d.Alert, Person: d.Human && !d.Alert,
+		ID: hash("incident", key, now.UTC().Format(time.RFC3339Nano)), Key: key, Asked: askedFor(*d.Plan), Plan: *d.Plan, Alert: d.Alert, Person: isPerson,
 		Request: d.Request, OpenedAt: now, Due: now, Stage: selecting,
 	}
 	if !d.Alert {

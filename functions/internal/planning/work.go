@@ -55,6 +55,8 @@ func (s *Service) join(ctx context.Context, d pushing.Delivery) (w *work, taken 
 	switch {
 	case err != nil:
 		return w, false, s.stateDown(err), err
+	case !found && !d.Alert:
+		return w, false, pushing.Result{Code: CodeInProgress, Message: fmt.Sprintf("%d plans of this group are open: send it again later", maxAlerts), Deferred: true, RetryAfter: waitForOthers}, nil
 	case !found:
 		return w, false, answer(Report{Code: CodeBudget, Message: fmt.Sprintf("alerts have opened %d incidents of this group: look at them first", maxAlerts)}), nil
 	case !d.Alert && w.incident.Asked != askedFor(*d.Plan):
