@@ -272,21 +272,16 @@ func (s *selection) fold() {
 		key := o.Topic + "/" + strings.ToUpper(o.MsgID)
 		i, known := at[key]
 		if !known {
-			if !s.allows(o.Topic) {
-				s.leaveOut(outNotAllowed, o.MsgID)
-				at[key] = -1
-				continue
-			}
 			i = len(s.Candidates)
 			at[key] = i
 			// The copy keeps when its origin was made (see ons.Stored), which but for
 			// delayed messages is when it was stored.
 			s.Candidates = append(s.Candidates, candidate{Entry: events.Entry{
 				Topic: o.Topic, MsgID: strings.ToUpper(o.MsgID), OffsetID: o.OffsetID, StoredAt: m.BornAt, Generation: 1,
-			}})
-		}
-		if i < 0 { // left out before
-			continue
+			}, Out: !s.allows(o.Topic)})
+			if s.Candidates[i].Out {
+				s.leaveOut(outNotAllowed, o.MsgID)
+			}
 		}
 		c := &s.Candidates[i]
 		c.Copies++
@@ -368,9 +363,6 @@ func (s *selection) ask(ctx context.Context, op, topic string, do func() error) 
 	isRefused = errors.As(err, &e) && e.Kind == pushing.Refused
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.refused == nil {
-		s.refused = make(map[string]int)
-	}
 	switch {
 	case isRefused && e.Code != pushing.CodeNoMessage:
 		s.refused[topic]++

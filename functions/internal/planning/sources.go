@@ -1,6 +1,7 @@
 package planning
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -40,16 +41,12 @@ func (s *selection) windowsOfLag(ctx context.Context) error {
 		return err
 	}
 	for _, lag := range s.Left {
-		since := s.plan.From
-		if since.IsZero() {
-			since = lag.Consumed.Add(-lagMargin)
-		}
 		switch {
 		case s.plan.Topic != "" && s.plan.Topic != lag.Topic:
 		case !s.allows(lag.Topic):
 			s.incomplete("%d messages of topic %s are left: it is not in REPUSH_ALLOW", lag.Messages, lag.Topic)
 		default:
-			s.look(lag.Topic, since)
+			s.look(lag.Topic, cmp.Or(s.plan.From, lag.Consumed.Add(-lagMargin)))
 		}
 	}
 	s.Begun = true

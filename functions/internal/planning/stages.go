@@ -68,7 +68,7 @@ func (w *work) selection(ctx context.Context) (*selection, error) {
 	}
 	s := &selection{
 		scan: scan{CutOff: w.Now()}, ports: w.ports, policy: w.policy, plan: w.incident.Plan,
-		alert: w.incident.Alert, person: w.incident.Person, now: w.Now, savedAt: w.Now(),
+		alert: w.incident.Alert, person: w.incident.Person, now: w.Now, savedAt: w.Now(), refused: make(map[string]int),
 	}
 	if kept := (scan{}); json.Unmarshal(text, &kept) == nil { // else it is begun anew
 		s.scan = kept
@@ -229,7 +229,7 @@ const (
 // requests makes the events for those of the entries that still need a push. fates
 // are those of the first of them, which were looked at before something failed.
 func (w *work) requests(ctx context.Context, p events.Planned, entries []events.Entry) (fates []fate, requests []request, failed error) {
-	s := &selection{ports: w.ports, policy: w.policy, plan: w.incident.Plan, alert: w.incident.Alert, now: w.Now}
+	s := &selection{ports: w.ports, policy: w.policy, plan: w.incident.Plan, alert: w.incident.Alert, now: w.Now, refused: make(map[string]int)}
 	fates = make([]fate, len(entries))
 	done, failed := inOrder(len(entries), func(i int) (err error) {
 		fates[i], err = w.fate(ctx, s, p, entries[i])

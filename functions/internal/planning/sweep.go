@@ -2,7 +2,7 @@ package planning
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/ons-repush/ons-repush/events"
@@ -63,23 +63,17 @@ func (s *Service) sweep(ctx context.Context, invocationID string, want events.Sw
 
 // next takes an incident of the group that is due; false: there is none.
 func (w *work) next(ctx context.Context) (taken bool, err error) {
-	text, _, err := w.docs.Load(ctx, w.key)
-	if err != nil {
-		return false, err
-	}
-	g := new(group)
-	if json.Unmarshal(text, g) == nil && g.due(w.Now()) != 0 {
-		return false, nil
-	}
 	err = w.update(ctx, w.key, func(g *group) error {
-		taken = false
 		for _, in := range g.Incidents {
 			if in.wait(w.Now()) == 0 && in.take(w.lease, w.Now()) {
-				w.incident, taken = *in, true
+				w.incident = *in
 				return nil
 			}
 		}
-		return nil
+		return errLost
 	})
-	return taken, err
+	if errors.Is(err, errLost) {
+		return false, nil
+	}
+	return err == nil, err
 }

@@ -109,11 +109,11 @@ func (s *selection) readWindow(ctx context.Context, w *window) (rest []window, e
 			return nil, err
 		}
 		isShort := w.Next < w.Pages && len(page.Messages) != w.First
-		if isShort || len(page.Messages) == 0 || s.repeats(w.Begin, page.Messages) {
-			s.Found = append(s.Found, page.Messages...)
+		isShifted := isShort || len(page.Messages) == 0 || s.repeats(w.Begin, page.Messages)
+		s.Found = append(s.Found, page.Messages...)
+		if isShifted {
 			return nil, errShifted
 		}
-		s.Found = append(s.Found, page.Messages...)
 		if err := s.checkpoint(ctx, false, *w); err != nil {
 			return nil, err
 		}
