@@ -207,14 +207,9 @@ func answerOf(e events.Event, d delivery, began time.Time) run.Answer {
 	case d.Status == answered && d.Outcome != "" && len(said.Results) == 1: // none where hiding a secret broke it
 		r := said.Results[0]
 		c := events.Completed{
-			Request: events.RequestRef{ID: e.ID, Source: e.Source}, Outcome: r.Outcome, Code: r.Code, Message: r.Message, Hint: r.Hint,
+			Request: events.RequestRef{ID: e.ID, Source: e.Source}, Outcome: d.Outcome, Code: r.Code, Message: r.Message, Hint: r.Hint,
 			MaybeDuplicate: r.MaybeDuplicate,
 			ReceivedAt:     began.UTC(), DecidedAt: time.Now().UTC(),
-		}
-		if r.Code == redelivered { // the outcome was decided before
-			if i := strings.LastIndex(r.Message, " "); slices.Contains(events.Outcomes(), events.Outcome(r.Message[i+1:])) {
-				c.Outcome = events.Outcome(r.Message[i+1:])
-			}
 		}
 		if asked, err := events.DecodeRequested(e.Data); err == nil {
 			c.Request.Data = &asked
@@ -239,10 +234,6 @@ func answerOf(e events.Event, d delivery, began time.Time) run.Answer {
 	}
 	return a
 }
-
-// redelivered is the code of functions/repush for a request that it decided before;
-// the message ends with the outcome (design, section 4).
-const redelivered = "Redelivered"
 
 // decodeCompleted reads a result event of this command or of a function.
 func decodeCompleted(e events.Event) (c events.Completed) {

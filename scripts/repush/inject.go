@@ -71,7 +71,10 @@ and says how to go on with 'repush resume'; a second Ctrl-C leaves at once and n
 what is in doubt. A message is asked for under one event id, so that asking once more
 is the same request: the function's ledger answers it, as long as it lasts.
 
-Without FILE one message is named by flags, and sent at once.
+Without FILE one message is named by flags, and sent at once. The same command twice
+pushes once: what the function's ledger knows as pushed is a duplicate, and so is what
+may have been pushed (unknown), with exit status 3; what was rejected or failed is tried
+anew, for its cause may be mended.
 
 Exit status: 0 all handed over or answered well, 1 nothing was handed over,
 3 in between.`,
@@ -109,7 +112,7 @@ func (o bulkOptions) one(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	e, err := wrap(asked, operator(), time.Now())
+	e, err := pushEvent(asked)
 	if err != nil {
 		return err
 	}

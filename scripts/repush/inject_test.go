@@ -6,10 +6,10 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/ons-repush/ons-repush/events"
 )
@@ -62,13 +62,50 @@ func TestInjectByFlags(t *testing.T) {
 		InstanceID: "MQ_INST_1380156306793859_BbXbx0Y4", Topic: "orders", GroupID: "GID_billing", MsgID: stuckMessage,
 		Reason: "consumer was down", Generation: 2, Priority: events.PriorityHuman,
 	}
-	want, err := wrap(asked, operator(), time.Now())
-	if e := <-got; err != nil || e.ID != want.ID || string(e.Data) != string(want.Data) {
-		t.Errorf("sent %s %s, want %s %s", e.ID, e.Data, want.ID, want.Data)
+	asked.RequestedBy = operator()
+	want, err := pushEvent(asked)
+	if e := <-got; err != nil || e.Source != want.Source || !strings.HasPrefix(e.ID, "push-") || string(e.Data) != string(want.Data) {
+		t.Errorf("sent %s %s, want %s %s", e.Source, e.Data, want.Source, want.Data)
 	}
 	var printed struct{ Deliveries []delivery }
 	if err := json.Unmarshal([]byte(stdout), &printed); err != nil || len(printed.Deliveries) != 1 || printed.Deliveries[0].Status != handedOver {
 		t.Errorf("%v in %s", err, stdout)
+	}
+}
+
+// TestSameCommandTwice: of one message by its flags. What was pushed is a duplicate, what
+// may have been too, which is not well, and what was rejected or failed is tried anew.
+func TestSameCommandTwice(t *testing.T) {
+	for name, test := range map[string]struct {
+		message    string
+		first      []string // settings of the function that the first command meets
+		says       [2]string
+		status     [2]int
+		deliveries int
+	}{
+		"pushed":   {stuckMessage, nil, [2]string{"pushed", "duplicate"}, [2]int{exitDone, exitDone}, 1},
+		"rejected": {stuckMessage, []string{"REPUSH_ALLOW=a/b/c"}, [2]string{"rejected", "pushed"}, [2]int{exitPartial, exitDone}, 1},
+		"failed":   {unknownMessage, nil, [2]string{"failed", "failed"}, [2]int{exitPartial, exitPartial}, 0},
+		"unknown":  {cutMessage, nil, [2]string{"unknown", "duplicate"}, [2]int{exitPartial, exitPartial}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			api := withAPI(t)
+			env := append(api.env(), "PATH="+os.Getenv("PATH"), "REPUSH_STATE=file:"+filepath.Join(t.TempDir(), "ledger"))
+			for i, settings := range [2][]string{test.first, nil} {
+				f, err := startHTTP(t.Context(), built(t), append(slices.Clone(env), settings...), &buffer{}, &buffer{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				status, stdout, stderr := repush(t.Context(), "", append([]string{"inject", "--to", f.URL}, askFor(test.message)...)...)
+				f.stop()
+				if status != test.status[i] || !strings.Contains(stdout, "  "+test.says[i]+"  ") || strings.Contains(stdout, "Redelivered") {
+					t.Errorf("%d: status %d, want %d and %s\n%s\n%s", i+1, status, test.status[i], test.says[i], stdout, stderr)
+				}
+			}
+			if n := api.Deliveries().Total; n != test.deliveries {
+				t.Errorf("%d deliveries, want %d", n, test.deliveries)
+			}
+		})
 	}
 }
 

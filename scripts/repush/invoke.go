@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -162,10 +163,10 @@ func verdict(response fcd.Response, completed []events.Completed) error {
 	said := read(response.Payload)
 	bad := response.FunctionError != "" || said.Deferred > 0
 	for _, r := range said.Results {
-		bad = bad || !endedWell(r.Outcome)
+		bad = bad || !endedWell(settled(r.Outcome, r.Message))
 	}
 	for _, c := range completed {
-		bad = bad || !endedWell(c.Outcome)
+		bad = bad || !endedWell(settled(c.Outcome, c.Message))
 	}
 	if bad {
 		return errPartial
@@ -204,6 +205,19 @@ func (r returned) reason() string {
 		code, message = r.Results[0].Code, r.Results[0].Message
 	}
 	return cmp.Or(r.ErrorMessage, strings.Trim(code+": "+message, ": "))
+}
+
+// redelivered is the code of functions/repush for a request that it decided before.
+const redelivered = "Redelivered"
+
+// settled is the outcome that answers a request: of a duplicate that of the first, with
+// which functions/repush ends its message.
+func settled(o events.Outcome, message string) events.Outcome {
+	first := events.Outcome(message[strings.LastIndex(message, " ")+1:])
+	if o == events.Duplicate && slices.Contains(events.Outcomes(), first) {
+		return first
+	}
+	return o
 }
 
 // endedWell reports that an outcome, if there is one, leaves nothing to do.

@@ -3,9 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -39,10 +36,11 @@ The REPUSH_… settings of this environment hold; without REPUSH_ALLOW the run m
 push the one instance, group and topic named and nothing else.
 
 The ledger is a file that lasts (see --state), for one command at a time. The same
-command twice pushes once: the second answers duplicate. --again pushes once more
-on purpose, as the generation that the ledger says is next. What failed or was not
-decided may be asked for again by the same command, and is never pushed later by
-itself. A push that was interrupted ends as unknown.`,
+command twice pushes once: the second answers duplicate (exit status 3 if the first
+ended as unknown). --again pushes once more on purpose, as the generation that the
+ledger says is next. What was rejected, failed or was not decided may be asked for
+again by the same command, and is never pushed later by itself. A push that was
+interrupted ends as unknown.`,
 		Example: `  repush push --instance MQ_INST_1380156306793859_BbXbx0Y4 --topic orders \
     --group GID_billing --msg C000021112CD18B4AAC26E1A0B570001 \
     --reason "consumer was down over night" --region cn-hangzhou --dry-run
@@ -114,11 +112,9 @@ func generationAfter(ctx context.Context, f *fcd.Function, asked events.Requeste
 }
 
 // push hands the request to the function and prints what became of it. The result
-// event counts even when the answer got lost. The id is new every time: the
-// ledger knows the message by its generation, and what failed may be tried again.
+// event counts even when the answer got lost.
 func (o pushOptions) push(ctx context.Context, f *fcd.Function, collected *results, asked events.Requested, out io.Writer) error {
-	event, err := wrap(asked, operator(), time.Now())
-	event.ID = "push-" + rand.Text()
+	event, err := pushEvent(asked)
 	payload, failed := json.Marshal(event)
 	if err = cmp.Or(err, failed); err != nil {
 		return err
@@ -205,7 +201,7 @@ func requestOf(cmd *cobra.Command) (events.Requested, error) {
 	f := cmd.Flags()
 	again, _ := f.GetString("again")
 	dryRun, _ := f.GetBool("dry-run")
-	fields := map[string]any{"priority": events.PriorityHuman, "dryRun": dryRun}
+	fields := map[string]any{"priority": events.PriorityHuman, "dryRun": dryRun, "requestedBy": operator()}
 	flagOf := map[string]string{"generation": "--again"}
 	readTexts(cmd, fields, flagOf)
 	switch generation, _ := strconv.Atoi(again); {
@@ -232,18 +228,11 @@ func readTexts(cmd *cobra.Command, fields map[string]any, flagOf map[string]stri
 	}
 }
 
-// wrap makes the event of what by asks for. Its id follows from the request: sent
-// again it is the same request, unless its generation or reason is another.
-func wrap(asked events.Requested, by string, now time.Time) (events.Event, error) {
-	if asked.RequestedBy == "" {
-		asked.RequestedBy = by
-	}
-	data, err := json.Marshal(asked)
-	sum := sha256.Sum256(data)
-	return events.Event{
-		ID: "push-" + hex.EncodeToString(sum[:16]), Source: "repush/push/" + by, Type: events.TypeMessageRequested,
-		Time: now.UTC().Truncate(time.Second), Data: data,
-	}, err
+// pushEvent is of one message. Its id is new every time, as an id is answered by its first
+// outcome for ever: the ledger knows the message by its generation, which what was pushed,
+// or may have been, closes, and what was rejected or failed may be tried again.
+func pushEvent(asked events.Requested) (events.Event, error) {
+	return newEvent("push", "push", events.TypeMessageRequested, asked)
 }
 
 // operator is who sits at the keyboard, as far as this machine knows.

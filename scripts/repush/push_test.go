@@ -281,37 +281,6 @@ func TestPushInterrupted(t *testing.T) {
 	}
 }
 
-// TestSameCommandSameRequest: the id follows from what is asked for and from
-// nothing else.
-func TestSameCommandSameRequest(t *testing.T) {
-	t.Parallel()
-	asked := events.Requested{InstanceID: "MQ_INST_1_x", Topic: "orders", GroupID: "GID_x", MsgID: stuckMessage, Reason: "down"}
-	id := func(change func(*events.Requested), at time.Time) string {
-		other := asked
-		change(&other)
-		e, err := wrap(other, "anna", at)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return e.ID
-	}
-	now := time.Now()
-	same := id(func(*events.Requested) {}, now)
-	if again := id(func(*events.Requested) {}, now.Add(time.Hour)); again != same {
-		t.Errorf("an hour later the id is %s, was %s", again, same)
-	}
-	for name, change := range map[string]func(*events.Requested){
-		"again":          func(r *events.Requested) { r.Generation = 2 },
-		"dry run":        func(r *events.Requested) { r.DryRun = true },
-		"another reason": func(r *events.Requested) { r.Reason = "permission granted" },
-		"another client": func(r *events.Requested) { r.ClientID = "a@1" },
-	} {
-		if id(change, now) == same {
-			t.Errorf("%s: the id is the same", name)
-		}
-	}
-}
-
 // TestPushTwice: the ledger lasts from command to command, wherever it is.
 func TestPushTwice(t *testing.T) {
 	dir := t.TempDir()
@@ -415,6 +384,16 @@ func TestPushAfterFailed(t *testing.T) {
 	pushed, _ := pushOnce(t, api, exitDone, askFor(stuckMessage))
 	if failed.Outcome != events.Failed || pushed.Outcome != events.Pushed || api.Deliveries().Total != 1 {
 		t.Errorf("%s, then %s; %d deliveries", failed.Outcome, pushed.Outcome, api.Deliveries().Total)
+	}
+}
+
+// TestPushAfterUnknown: the same command pushes no more, and does not end well.
+func TestPushAfterUnknown(t *testing.T) {
+	api := withAPI(t)
+	unknown, _ := pushOnce(t, api, exitPartial, askFor(cutMessage))
+	duplicate, _ := pushOnce(t, api, exitPartial, askFor(cutMessage))
+	if unknown.Outcome != events.Unknown || duplicate.Outcome != events.Duplicate || api.Deliveries().Total != 1 {
+		t.Errorf("%s, then %s; %d deliveries", unknown.Outcome, duplicate.Outcome, api.Deliveries().Total)
 	}
 }
 

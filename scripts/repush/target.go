@@ -50,7 +50,7 @@ const (
 
 // well reports whether nothing is left to do.
 func (d delivery) well() bool {
-	return endedWell(d.Outcome) && (d.Status == handedOver || d.Status == answered)
+	return endedWell(settled(d.Outcome, d.Message)) && (d.Status == handedOver || d.Status == answered)
 }
 
 // inTurn sends one event at a time, each within its own time, until one is not
@@ -138,6 +138,9 @@ func (d delivery) judge(e events.Event, answer []byte, functionError string) del
 		d.Message = ""
 	case said.Results[0].Outcome != "":
 		d.Outcome, d.Hint = said.Results[0].Outcome, said.Results[0].Hint
+		if said.Results[0].Code == redelivered {
+			d.Outcome = settled(d.Outcome, d.Message)
+		}
 	case len(said.Results[0].Report) > 0: // of an operation, which has no outcome
 	case said.Deferred > 0:
 		d.Status = handedOver
