@@ -216,13 +216,13 @@ func answerOf(e events.Event, d delivery, began time.Time) run.Answer {
 		}
 		result, err := events.NewCompleted(c)
 		if err != nil {
-			return run.Answer{Status: run.Unanswered, Why: "the answer is not that of functions/repush"}
+			return run.Answer{Status: run.Unanswered, Why: notRepush}
 		}
 		result.Source = run.Source + "inject"
 		a.Status, a.Result = run.Decided, result
 		a.Pushed = r.Outcome == events.Pushed || r.Outcome == events.Unknown || r.Outcome == events.Failed
 	case d.Status == answered:
-		a.Why = "the answer is not that of functions/repush"
+		a.Why = notRepush
 	case isParked:
 		a.Status = run.Parked
 	case d.Status == handedOver:

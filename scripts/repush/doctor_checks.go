@@ -276,7 +276,7 @@ func (d *doctor) function(ctx context.Context, send target) {
 		next = "set REPUSH_HTTP_TOKEN to the token that the function has"
 	case strings.Contains(answer.Message, "fc:InvokeFunction"):
 		next = "allow fc:InvokeFunction in RAM, for this function (infra/ram/operator.json)"
-	case answer.Status == answered, strings.Contains(answer.Message, "to functions/repush"):
+	case answer.Status == answered, answer.Message == notRepush, strings.Contains(answer.Message, "to functions/repush"):
 		next = "give functions/repush, which pushes and describes itself; functions/plan does neither"
 	}
 	d.judge("function", false, fmt.Sprintf("%s: %s", answer.Status, cmp.Or(answer.Message, "it did not describe itself")), next)

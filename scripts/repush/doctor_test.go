@@ -27,6 +27,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ons-repush/ons-repush/events"
 	"github.com/ons-repush/ons-repush/infra/local/onsd"
 )
 
@@ -79,15 +80,18 @@ func inFront(t *testing.T, api *standIn, change func(*http.Response) error) stri
 	return server.URL
 }
 
-// answering is an endpoint that always answers the same.
+// answering is an endpoint that always answers the same, but for EVENT, the id of the
+// event that came.
 func answering(t *testing.T, status int, header, body string) string {
 	t.Helper()
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var e events.Event
+		_ = json.NewDecoder(r.Body).Decode(&e)
 		if name, value, ok := strings.Cut(header, ": "); ok {
 			w.Header().Set(name, value)
 		}
 		w.WriteHeader(status)
-		fmt.Fprint(w, body)
+		fmt.Fprint(w, strings.Replace(body, "EVENT", e.ID, 1))
 	}))
 	t.Cleanup(server.Close)
 	return server.URL
@@ -429,7 +433,7 @@ func TestDoctorSaid(t *testing.T) {
 		"escapes and the token":     {strings.Replace(`"version":"\u001b[2J\u202e \u0073esame-sesame-sesame",`+fine, "redis", `redis\u001b \u0073esame-sesame-sesame`, 1), ailment{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			to := answering(t, http.StatusOK, "", `{"results":[{"code":"Done","report":{`+test.report+`}}]}`)
+			to := answering(t, http.StatusOK, "", `{"results":[{"eventId":"EVENT","code":"Done","report":{`+test.report+`}}]}`)
 			_, lines, bad, shown := examine(t, strings.Fields("--region "+api.data.Region+" --ons "+api.URL+" --to "+to)...)
 			test.check(t, lines, bad, shown)
 			if c := lines["function region"]; c.Found != "that of the function itself" {
@@ -454,10 +458,11 @@ func TestDoctorClock(t *testing.T) {
 func TestDoctorTarget(t *testing.T) {
 	api := withAPI(t)
 	for to, want := range map[string][2]string{
-		"http://127.0.0.1:1/":              {"no connection", "check --to"},
-		answering(t, 200, "", "hello"):     {"is not that of functions/repush", "check --to"},
-		answering(t, 202, "", ""):          {"it did not describe itself", "check --to"},
-		answering(t, 503, "", "come back"): {"503", "check --to"},
+		"http://127.0.0.1:1/":                   {"no connection", "check --to"},
+		answering(t, 200, "", "hello"):          {"is not that of functions/repush", "check --to"},
+		answering(t, 202, "", ""):               {"it did not describe itself", "check --to"},
+		answering(t, 200, "", `{"results":[]}`): {"is not that of functions/repush", "give functions/repush"},
+		answering(t, 503, "", "come back"):      {"503", "check --to"},
 	} {
 		_, lines, bad, shown := examine(t, "--ons", api.URL, "--to", to)
 		if c := lines["function"]; !slices.Equal(bad, []string{"function"}) || !strings.Contains(c.Found, want[0]) || !strings.Contains(c.Next, want[1]) {
@@ -497,7 +502,9 @@ func TestDoctorDeployed(t *testing.T) {
 	}
 	noSecrets(t, shown)
 	p = startPlatform(t, func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprint(w, `{"results":[{"code":"Done","report":{`+strings.Replace(fine, "redis", "file", 1)+`}}]}`)
+		_, bodies := p.seen()
+		e, _ := events.Decode([]byte(bodies[len(bodies)-1]))
+		fmt.Fprint(w, `{"results":[{"eventId":"`+e.ID+`","code":"Done","report":{`+strings.Replace(fine, "redis", "file", 1)+`}}]}`)
 	})
 	args[len(args)-1] = p.URL
 	_, lines, _, shown = examine(t, append(args, strings.Fields(doctorAbout)...)...)

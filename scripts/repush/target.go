@@ -113,6 +113,9 @@ func toSink(s sink.Sink, each time.Duration, secret sink.Credentials) target {
 	}
 }
 
+// notRepush is why what answered is not believed.
+const notRepush = "the answer is not that of functions/repush"
+
 // judge reads the answer of a function that ran. What it parked is its ledger's
 // from now on.
 func (d delivery) judge(e events.Event, answer []byte, functionError string) delivery {
@@ -135,7 +138,7 @@ func (d delivery) judge(e events.Event, answer []byte, functionError string) del
 	case len(said.Results) == 0 && said.Code != "": // functions/plan, which takes no requests
 		d.Status = refused
 	case len(said.Results) != 1 || said.Results[0].EventID != e.ID:
-		d.Message = ""
+		d.Status, d.Message = unanswered, notRepush
 	case said.Results[0].Outcome != "":
 		d.Outcome, d.Hint = said.Results[0].Outcome, said.Results[0].Hint
 		if said.Results[0].Code == redelivered {
@@ -262,7 +265,7 @@ func openHTTP(address, token string, each time.Duration) (target, error) {
 			return delivery{}, &refusal{status: resp.StatusCode, next: "(set REPUSH_HTTP_TOKEN to the function's token)"}
 		case ours && (resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusServiceUnavailable):
 			d := delivery{}.judge(e, answer, "")
-			if resp.StatusCode != http.StatusOK {
+			if resp.StatusCode != http.StatusOK && d.Status != unanswered {
 				d.Status = givenBack
 			}
 			return d, nil
