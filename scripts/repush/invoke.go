@@ -198,6 +198,12 @@ func read(answer []byte) (r returned) {
 	return r
 }
 
+// planned reports that a closed plan has a list, of which all requests were sent but of a
+// dry one, or found nothing to do.
+func (r returned) planned() bool {
+	return r.Code == "NothingToDo" || r.OperationID != "" && (r.Code == "" || r.Code == "Done")
+}
+
 // reason is what a function says that failed, or of the first result, or of a plan.
 func (r returned) reason() string {
 	code, message := r.Code, r.Message

@@ -47,14 +47,15 @@ Credentials and settings as for push; without REPUSH_ALLOW the run may plan for 
 instance, group and topic named (without --topic: all of the group) and nothing
 else. What was pushed before is known where REPUSH_STATE is that of functions/repush.
 What takes longer than one time-out goes on until it is done; what was interrupted
-goes on by the same command.
+goes on by the same command, and what failed is planned anew by it.
 
 With --at the plan is asked of a deployed functions/plan, as TARGET of inject names
 it, with its settings and its state; its requests go where it sends them. Asked
 directly (fc://, or https:// with REPUSH_HTTP_TOKEN), that is a person's plan, which
 lets alerts about the group plan again.
 
-Exit status: 3 also when there may be more messages than were found (incomplete).`,
+Exit status: 1 also when no request left, 3 when not all did, when the target answered
+some with a bad outcome, or when there may be more messages than were found (incomplete).`,
 		Example: `  repush plan --instance MQ_INST_1380156306793859_BbXbx0Y4 --group GID_billing \
     --reason "consumer was down over night" --region cn-hangzhou -o manifest.json
   repush plan --instance MQ_INST_1380156306793859_BbXbx0Y4 --group GID_billing \
@@ -99,10 +100,10 @@ func (o planOptions) run(cmd *cobra.Command) error {
 			return usage(errors.New("--to, or REPUSH_REQUESTS: must be one target here"))
 		}
 	}
-	r := planRun{planOptions: o, say: notes(cmd.ErrOrStderr()), sent: func() int { return 0 }}
+	r := planRun{planOptions: o, say: notes(cmd.ErrOrStderr()), sent: func() int { return 0 }, badly: make(map[string]int)}
 	env := append(o.environment(keys), "REPUSH_REQUESTS=stdout") // what is dry sends nothing there
 	if o.goOn {
-		inbox, err := o.open(ctx, stop)
+		inbox, err := r.open(ctx, stop)
 		if err != nil {
 			return err
 		}
@@ -139,10 +140,11 @@ func (o planOptions) run(cmd *cobra.Command) error {
 
 // open takes the requests of the function and hands them to the target. stop ends
 // the run when that refuses one.
-func (o planOptions) open(ctx context.Context, stop context.CancelCauseFunc) (*receiver, error) {
-	o.target.region, o.target.timeout = o.region, o.timeout
-	o.target.async = strings.HasPrefix(o.target.to, "fc://") || strings.HasPrefix(o.target.to, "fc2://")
-	send, err := o.target.open(ctx)
+func (r *planRun) open(ctx context.Context, stop context.CancelCauseFunc) (*receiver, error) {
+	to := r.target
+	to.region, to.timeout = r.region, r.timeout
+	to.async = strings.HasPrefix(to.to, "fc://") || strings.HasPrefix(to.to, "fc2://")
+	send, err := to.open(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -151,10 +153,14 @@ func (o planOptions) open(ctx context.Context, stop context.CancelCauseFunc) (*r
 			return http.StatusServiceUnavailable
 		}
 		d := send(ctx, []events.Event{e})[0]
-		switch d.Status {
-		case handedOver, answered:
+		switch {
+		case d.Status == handedOver || d.Status == answered:
+			if !d.well() {
+				code, _, _ := strings.Cut(d.Message, ": ")
+				r.badly[string(settled(d.Outcome, d.Message))+" "+code]++
+			}
 			return http.StatusAccepted
-		case refused:
+		case d.Status == refused || d.Message == notRepush:
 			stop(errors.New("the target refused a request: " + d.Message))
 		}
 		return http.StatusServiceUnavailable
@@ -165,10 +171,11 @@ type planRun struct {
 	planOptions
 	say       func(format string, args ...any)
 	results   results
-	note      string     // file with the event of a run that is under way; empty where nothing lasts
-	resumed   bool       // there was one
-	sent      func() int // how many requests were handed over
-	unwritten error      // why the manifest could not be written
+	note      string         // file with the event of a run that is under way; empty where nothing lasts
+	resumed   bool           // there was one
+	sent      func() int     // how many requests were handed over
+	unwritten error          // why the manifest could not be written
+	badly     map[string]int // requests by outcome and code, as far as the target answered with a bad one; after sent alone
 }
 
 // begin makes the event, or takes that of the same command, which was interrupted

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -18,7 +19,7 @@ func (r *planRun) print(out io.Writer, answer returned, isDone bool) error {
 	case missing != nil && !isDone:
 		return nil
 	case r.json:
-		shown := map[string]any{"resumed": r.resumed, "requests": answer.Requests, "sent": r.sent(), "code": answer.Code, "message": answer.Message}
+		shown := map[string]any{"resumed": r.resumed, "requests": answer.Requests, "sent": r.sent(), "endedBadly": r.badly, "code": answer.Code, "message": answer.Message}
 		if missing == nil {
 			shown["manifest"] = p
 		}
@@ -33,14 +34,24 @@ func (r *planRun) print(out io.Writer, answer returned, isDone bool) error {
 	switch {
 	case r.json || missing == nil && p.OperationID == "":
 	case r.goOn:
-		fmt.Fprintln(out, strings.TrimRight(fmt.Sprintf("requests  %d handed over by this run; %s", r.sent(), answer.Message), "; "))
+		line := fmt.Sprintf("requests  %d handed over by this run", r.sent())
+		if len(r.badly) > 0 {
+			line += "; of these " + counted(r.badly)
+		}
+		fmt.Fprintln(printableLines(out), strings.TrimRight(line+"; "+answer.Message, "; "))
 	default:
 		fmt.Fprintln(out, "dry: nothing was sent; --go --to TARGET sends the requests")
 	}
 	switch {
-	case isDone && missing == nil && p.OperationID == "" && p.Code != "NothingToDo":
-		return fmt.Errorf("%s: %s", p.Code, p.Message)
-	case isDone && p.Incomplete+answer.Manifest.Incomplete != "":
+	case !isDone:
+	case !answer.planned() && answer.OperationID == "":
+		return errors.New(answer.reason())
+	case !answer.planned() && r.sent() == 0:
+		return fmt.Errorf("%s; the same command plans anew", answer.reason())
+	case !answer.planned():
+		r.say("%s; the same command plans anew", answer.reason())
+		return errPartial
+	case p.Incomplete+answer.Manifest.Incomplete != "", len(r.badly) > 0:
 		return errPartial
 	}
 	return nil

@@ -220,8 +220,44 @@ func TestPlanEndToEnd(t *testing.T) {
 	}
 	defer f.stop()
 	status, stdout, stderr := repush(t.Context(), "", planFor(t, api, "--go", "--to", f.URL)...)
-	if status != exitDone || !strings.Contains(stdout, "requests  23 handed over by this run\n") || api.Deliveries().Total != 23 {
+	if status != exitPartial || !strings.Contains(stdout, "requests  23 handed over by this run; of these 1 unknown Unknown\n") || api.Deliveries().Total != 23 {
 		t.Errorf("status %d, %d deliveries\n%s\n%s", status, api.Deliveries().Total, stdout, stderr)
+	}
+}
+
+// TestPlanEndsBadly: what became of the requests is said, and is no success.
+func TestPlanEndsBadly(t *testing.T) {
+	for name, test := range map[string]struct {
+		target func(api *standIn, g string) string
+		status int
+		says   []string
+	}{
+		"no permission any more": {func(api *standIn, target string) string {
+			if err := api.AddFault(onsd.Fault{API: "OnsConsumerGetConnection", Nth: 2, Do: "error", Error: onsd.FaultError{Status: 403, Code: "Forbidden.RAM", Message: "not permitted"}}); err != nil {
+				t.Fatal(err)
+			}
+			return target
+		}, exitFailed, []string{"0 handed over", "Forbidden.RAM", "the same command plans anew"}},
+		"all rejected":               {func(api *standIn, _ string) string { return deployed(t, api, "REPUSH_ALLOW=a/b/c") }, exitPartial, []string{"23 handed over by this run; of these 23 rejected NotAllowed"}},
+		"what answers is not repush": {func(*standIn, string) string { return answering(t, http.StatusOK, "", `{"results":[]}`) }, exitFailed, []string{"0 requests were handed over", notRepush}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			api := withAPI(t)
+			url, g := requestsTarget(t, nil)
+			args := planFor(t, api, "--go", "--to", test.target(api, url))
+			status, stdout, stderr := repush(t.Context(), "", args...)
+			for _, says := range test.says {
+				if status != test.status || !strings.Contains(stdout+stderr, says) {
+					t.Errorf("status %d, want %d and %q\n%s\n%s", status, test.status, says, stdout, stderr)
+				}
+			}
+			if !strings.HasPrefix(name, "no permission") { // which was given back by now
+				return
+			}
+			if status, stdout, stderr := repush(t.Context(), "", args...); status != exitDone || g.count() != 23 || strings.Contains(stderr, "was interrupted") {
+				t.Errorf("anew: status %d, %d requests\n%s\n%s", status, g.count(), stdout, stderr)
+			}
+		})
 	}
 }
 
@@ -364,11 +400,17 @@ func TestPlanAtADeployedFunction(t *testing.T) {
 		args := []string{"plan", "--instance", "MQ_INST_1380156306793859_BbXbx0Y4", "--group", "GID_billing", "--reason", "ticket 4711", "--region", "cn-hangzhou"}
 		return repush(t.Context(), "", append(args, more...)...)
 	}
+	if err := api.AddFault(onsd.Fault{API: "OnsConsumerGetConnection", Nth: 4, Do: "error", Error: onsd.FaultError{Status: 403, Code: "Forbidden.RAM", Message: "not permitted"}}); err != nil {
+		t.Fatal(err)
+	}
 	if status, stdout, stderr := plan("--at", deployed.URL); status != exitDone || g.count() != 0 || !strings.Contains(stdout, "0 requests") {
 		t.Errorf("dry: status %d, %d requests\n%s\n%s", status, g.count(), stdout, stderr)
 	}
 	if status, stdout, stderr := plan("--at", deployed.URL, "--go"); status != exitDone || g.count() != 23 || !strings.Contains(stdout, "23 requests") {
 		t.Errorf("status %d, %d requests\n%s\n%s", status, g.count(), stdout, stderr)
+	}
+	if status, stdout, stderr := plan("--at", deployed.URL, "--go"); status != exitPartial || !strings.Contains(stdout, "  failed  operation plan-") || !strings.Contains(stdout, "Forbidden.RAM") {
+		t.Errorf("failed late: status %d\n%s\n%s", status, stdout, stderr)
 	}
 	if status, _, stderr := plan("--at", deployed.URL, "-o", "x"); status != exitUsage {
 		t.Errorf("-o with --at: status %d\n%s", status, stderr)

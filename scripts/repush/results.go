@@ -56,7 +56,7 @@ func (r *results) take(line []byte) {
 	switch {
 	case e.Type == events.TypePlanCompleted && notPlanned == nil:
 		r.planned = append(r.planned, p)
-		if whole, err := r.whole(); r.frozen != nil && err == nil && whole.OperationID != "" {
+		if whole, err := r.whole(); r.frozen != nil && err == nil && p.OperationID != "" { // without one it tells why a frozen one was not worked off
 			r.frozen(whole)
 		}
 	case e.Type == events.TypeMessageCompleted && json.Unmarshal(e.Data, &c) == nil:

@@ -132,8 +132,10 @@ func (d delivery) judge(e events.Event, answer []byte, functionError string) del
 		switch {
 		case said.Open:
 			d.Status = handedOver
-		case said.OperationID == "" && said.Code != "NothingToDo":
+		case said.OperationID == "" && !said.planned():
 			d.Outcome = events.Rejected
+		case !said.planned():
+			d.Outcome = events.Failed
 		}
 	case len(said.Results) == 0 && said.Code != "": // functions/plan, which takes no requests
 		d.Status = refused
