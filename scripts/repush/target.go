@@ -11,10 +11,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
+	"unicode"
 
 	"github.com/ons-repush/ons-repush/events"
 	"github.com/ons-repush/ons-repush/events/sink"
@@ -59,6 +62,7 @@ func inTurn(each time.Duration, secret sink.Credentials, send func(context.Conte
 	one := func(ctx context.Context, e events.Event) delivery {
 		ctx, cancel := context.WithTimeout(ctx, each)
 		defer cancel()
+		ctx, left := mayHaveLeft(ctx)
 		body, err := json.Marshal(e)
 		var d delivery
 		if err == nil {
@@ -66,6 +70,9 @@ func inTurn(each time.Duration, secret sink.Credentials, send func(context.Conte
 		}
 		if err != nil {
 			d.Status, d.Message = explain(err)
+			if d.Status == unanswered && !left.Load() && err != ctx.Err() { // bare: await's, whose call may still be at it
+				d.Status, d.Message = refused, "not sent: "+d.Message
+			}
 		}
 		d.EventID, d.Message, d.Hint, d.log = e.ID, hide(secret, d.Message), hide(secret, d.Hint), redact(secret, d.log)
 		if len(d.Answer) > 0 {
@@ -83,6 +90,18 @@ func inTurn(each time.Duration, secret sink.Credentials, send func(context.Conte
 		}
 		return all
 	}
+}
+
+// mayHaveLeft tells of a request sent with the context whether any of it may have left
+// this machine: from when it has a connection, which is dialled and has shaken hands. The
+// next one is looked for when nothing was written to a dead one: net/http repeats no other
+// POST.
+func mayHaveLeft(ctx context.Context) (context.Context, *atomic.Bool) {
+	left := new(atomic.Bool)
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn: func(string) { left.Store(false) },
+		GotConn: func(httptrace.GotConnInfo) { left.Store(true) },
+	}), left
 }
 
 // toSink sends to a bus or a queue, which takes batches and says no more than
@@ -242,6 +261,9 @@ func openHTTP(address, token string, each time.Duration) (target, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" {
 		return nil, errors.New("must be a URL with a host, without user and fragment")
+	}
+	if strings.ContainsFunc(token, unicode.IsControl) {
+		return nil, errors.New("REPUSH_HTTP_TOKEN: has a line feed or another control character")
 	}
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	return inTurn(each, sink.Credentials{SecurityToken: token}, func(ctx context.Context, e events.Event, body []byte) (delivery, error) {

@@ -30,13 +30,13 @@ type fcFunction struct {
 	keys                         sink.Credentials
 }
 
-// invokeV3 sends to Function Compute 3.0. The SDK takes no context, so its own
-// time-out ends what await left behind; it repeats nothing without Autoretry; it
+// invokeV3 sends to Function Compute 3.0. The SDK takes no context, so noRedirects
+// puts it in; it repeats nothing without Autoretry; it
 // sends loopback through a proxy but for NoProxy.
 func (f *fcFunction) invokeV3(ctx context.Context, e events.Event, body []byte) (delivery, error) {
 	client, err := fc3.NewClient(&openapi.Config{
 		Endpoint: &f.host, Protocol: &f.scheme, AccessKeyId: &f.keys.AccessKeyID, AccessKeySecret: &f.keys.AccessKeySecret, SecurityToken: &f.keys.SecurityToken,
-		HttpClient: noRedirects{},
+		HttpClient: noRedirects{ctx},
 	})
 	if err != nil {
 		return delivery{}, errors.New("the Function Compute client cannot be made of these credentials")
@@ -85,12 +85,12 @@ func (f *fcFunction) invokeV3(ctx context.Context, e events.Event, body []byte) 
 
 // noRedirects makes the calls of the 3.0 SDK, which would follow a redirect with
 // the event and the security token.
-type noRedirects struct{}
+type noRedirects struct{ ctx context.Context }
 
 // Call implements dara.HttpClient.
-func (noRedirects) Call(request *http.Request, transport *http.Transport) (*http.Response, error) {
+func (n noRedirects) Call(request *http.Request, transport *http.Transport) (*http.Response, error) {
 	client := http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	return client.Do(request)
+	return client.Do(request.WithContext(n.ctx))
 }
 
 // taskID makes the queue take an event once. It shows the id of the result event

@@ -15,6 +15,8 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
+	"net/http/httptrace"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -518,6 +520,75 @@ func TestNobodyThere(t *testing.T) {
 			}
 			noSecrets(t, stdout, stderr)
 		})
+	}
+}
+
+// TestNeverLeft: what certainly did not leave this machine is refused, and not in doubt.
+func TestNeverLeft(t *testing.T) {
+	plain := httptest.NewServer(nil)
+	t.Cleanup(plain.Close)
+	hangs, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = hangs.Close() })
+	for name, test := range map[string]struct {
+		args, env []string
+		status    int
+		says      string
+	}{
+		"TLS to a plain port":     {[]string{"--to", strings.Replace(plain.URL, "http", "https", 1)}, nil, exitFailed, "not sent: http: server gave HTTP response"},
+		"a handshake that hangs":  {[]string{"--to", "https://" + hangs.Addr().String(), "--timeout", "100ms"}, nil, exitFailed, "not sent: no answer in time"},
+		"a token that is none":    {[]string{"--to", plain.URL}, []string{"REPUSH_HTTP_TOKEN=sesame\n"}, exitUsage, "REPUSH_HTTP_TOKEN: has a line feed"},
+		"3.0, TLS to a plain one": {[]string{"--to", "fc://repush", "--endpoint", strings.Replace(plain.URL, "http", "https", 1)}, nil, exitFailed, "not sent"},
+		"2.0, TLS to a plain one": {[]string{"--to", "fc2://ons/repush", "--endpoint", strings.Replace(plain.URL, "http", "https", 1)}, nil, exitFailed, "not sent"},
+		"a proxy that is none":    {[]string{"--to", "fc://repush", "--endpoint", "https://fc.example"}, []string{"HTTPS_PROXY=http://%zz"}, exitFailed, "not sent"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			withKeys(t, testKey, testSecret, testToken, test.env...)
+			status, stdout, stderr := deliver(t, sampleEvent, test.args...)
+			if status != test.status || !strings.Contains(stdout+stderr, test.says) {
+				t.Errorf("status %d, want %d and %q\n%s\n%s", status, test.status, test.says, stdout, stderr)
+			}
+			noSecrets(t, stdout, stderr)
+		})
+	}
+}
+
+// TestMayHaveLeft: from when a connection is there; what is tried on another one was not
+// written to the one before (net/http repeats no other POST). A call that was given up may
+// still be at it.
+func TestMayHaveLeft(t *testing.T) {
+	t.Parallel()
+	broken := errors.New("broken")
+	for name, test := range map[string]struct {
+		conns string // wanted, got
+		err   error
+		want  status
+	}{
+		"nothing":          {"", broken, refused},
+		"no connection":    {"w", broken, refused},
+		"one":              {"wg", broken, unanswered},
+		"a dead one":       {"wgw", broken, refused},
+		"a dead, then one": {"wgwg", broken, unanswered},
+		"given up":         {"", context.Canceled, unanswered},
+		"ended":            {"w", &url.Error{Err: context.Canceled}, refused},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		all := inTurn(time.Minute, sink.Credentials{}, func(ctx context.Context, _ events.Event, _ []byte) (delivery, error) {
+			for _, c := range test.conns {
+				if c == 'w' {
+					httptrace.ContextClientTrace(ctx).GetConn("")
+				} else {
+					httptrace.ContextClientTrace(ctx).GotConn(httptrace.GotConnInfo{})
+				}
+			}
+			cancel()
+			return delivery{}, test.err
+		})(ctx, make([]events.Event, 1))
+		if all[0].Status != test.want {
+			t.Errorf("%s: %s (%s), want %s", name, all[0].Status, all[0].Message, test.want)
+		}
 	}
 }
 
