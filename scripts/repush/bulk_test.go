@@ -530,8 +530,7 @@ func TestLocalRunsShareALedger(t *testing.T) {
 	}
 	ledger := filepath.Join(t.TempDir(), "ledger")
 	stdout, stderr := local(ids[0], "orders", ledger)
-	if !strings.Contains(stdout, "1 wait in the ledger: 'repush resume'") {
-		t.Fatalf("%s\n%s", stdout, stderr)
+	if !strings.Contains(stdout, "1 wait in the ledger: 'repush resume'") || !strings.Contains(stderr, "the last answer: NoClientOnline") {
 		t.Fatalf("%s\n%s", stdout, stderr)
 	}
 	if _, stderr = local(ids[1], "payments", ledger); !strings.Contains(stderr, "this run may push MQ_INST_1_x/GID_x/orders,MQ_INST_1_x/GID_x/payments and nothing else") {

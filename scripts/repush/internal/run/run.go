@@ -67,7 +67,8 @@ var (
 	// what was under way.
 	ErrInterrupted = errors.New("interrupted")
 	ErrLeft        = errors.New("left at once")
-	// ErrImpatient: all was asked for, and the function still works on some.
+	// ErrImpatient: all was asked for, and the function still works on some; the text of
+	// the error ends with its last answer about one.
 	ErrImpatient = errors.New("not decided yet")
 )
 
@@ -99,6 +100,7 @@ type work struct {
 	lastWorked time.Time // zero: never
 	lastNews   time.Time // when something was asked for the first time, or decided
 	decided    int
+	why        string // of the last answer that decided nothing
 	tries      map[int]int
 }
 
@@ -134,7 +136,7 @@ func (r Runner) Run(ctx, leave context.Context) error {
 			return nil
 		}
 		if len(w.queue) == 0 && len(w.later) > 0 && time.Since(w.lastNews) > r.Patience {
-			return w.land(leave, ErrImpatient)
+			return w.land(leave, fmt.Errorf("%w; the last answer: %s", ErrImpatient, w.why))
 		}
 		wait, stop := w.next()
 		select {
@@ -242,11 +244,13 @@ func (w *work) take(got batchAnswer) error {
 				w.window.pushed(got.began, time.Now())
 			}
 		case Parked:
+			w.why = a.Why
 			err = w.Journal.set(at, parked)
 			w.again(at, time.Second)
 		case HandedOver:
 			err = w.Journal.set(at, handedOver)
 		case GivenBack:
+			w.why = a.Why
 			err = w.Journal.set(at, open)
 			w.again(at, 500*time.Millisecond)
 		case Refused: // the others first: it may be about this one alone
