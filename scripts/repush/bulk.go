@@ -71,6 +71,11 @@ func (o bulkOptions) inject(cmd *cobra.Command, names []string) error {
 	if err != nil {
 		return err
 	}
+	if o.dry = !o.goOn; o.dry && o.to != "" {
+		if _, err := o.connect(cmd); err != nil {
+			return err
+		}
+	}
 	if len(b.Plans) > 0 {
 		return o.plans(cmd, b.Plans)
 	}

@@ -80,7 +80,7 @@ func (o runOptions) connect(cmd *cobra.Command) (beginner, error) {
 // to who knows a token that only this process does; its result events come by its
 // standard output.
 func (o runOptions) connectLocal(cmd *cobra.Command) (beginner, error) {
-	l := localFlags{functionFlags: functionFlags{bin: o.bin, logs: o.logs}, region: o.region, ons: o.ons, state: o.ledger, timeout: o.timeout}
+	l := localFlags{functionFlags: functionFlags{bin: o.bin, logs: o.logs}, region: o.region, ons: o.ons, state: o.ledger, timeout: o.timeout, dry: o.dry}
 	keys, err := l.complete(cmd.Context(), pushLedger)
 	if err != nil {
 		return nil, err

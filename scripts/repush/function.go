@@ -234,6 +234,7 @@ type localFlags struct {
 	functionFlags
 	region, ons, state string
 	timeout            time.Duration
+	dry                bool // nothing will be started: no credentials are looked for
 }
 
 // Files of ledgers. A file serves one process at a time, so each command has its
@@ -263,7 +264,10 @@ func (o *localFlags) complete(ctx context.Context, ledger string) (keys sink.Cre
 		return keys, usage(fmt.Errorf("--ons: %w", err))
 	}
 	o.ons = cmp.Or(o.ons, os.Getenv("REPUSH_ONS_ENDPOINT"))
-	if keys, err = operatorCredentials(ctx); err == nil {
+	if !o.dry {
+		keys, err = operatorCredentials(ctx)
+	}
+	if err == nil {
 		o.state, err = stateSetting(o.state, defaultLedger(ledger))
 	}
 	return keys, err

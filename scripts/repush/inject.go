@@ -20,6 +20,7 @@ type targetOptions struct {
 	to, account, region, endpoint string
 	timeout                       time.Duration
 	async, json, logs             bool
+	dry                           bool // nothing will be sent: no credentials are looked for
 }
 
 // addTarget declares the flags that name a target but its region.
@@ -48,7 +49,8 @@ where it gives none. CloudEvents are sent as they are.
 Everything is checked first, and everything that is wrong is named with its line; then
 nothing is sent. What is right is summed up: how many, of which groups, how long it
 takes at the quota (--qps), what will expire before its turn. Nothing is sent without
---go; more than 20 messages are asked about first, unless --yes.
+--go (TARGET is looked at for its form alone then); more than 20 messages are asked
+about first, unless --yes.
 
 TARGET is one of
   local                                     the function, run on this machine against the
@@ -56,7 +58,8 @@ TARGET is one of
   https://…                                 a CloudEvents receiver, such as the HTTP
                                             address of the function; bearer token from
                                             REPUSH_HTTP_TOKEN; http to loopback only
-  fc://FUNCTION[?qualifier=ALIAS]           Function Compute 3.0
+  fc://FUNCTION[?qualifier=ALIAS]           Function Compute 3.0, of --account or
+                                            ALIBABA_CLOUD_ACCOUNT_ID
   fc2://SERVICE/FUNCTION[?qualifier=ALIAS]  Function Compute 2.0, one at a time
   eventbridge://BUS                         an EventBridge bus
   mns://QUEUE, mns://topics/TOPIC           an MNS (SMQ) queue or topic

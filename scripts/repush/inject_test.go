@@ -134,6 +134,28 @@ func TestInjectEndToEnd(t *testing.T) {
 	}
 }
 
+// TestDryRunLooksAtTheTarget as far as that takes no credentials.
+func TestDryRunLooksAtTheTarget(t *testing.T) {
+	withKeys(t, "", "", "")
+	for args, want := range map[string]struct {
+		status int
+		says   string
+	}{
+		"":                                      {exitDone, "dry: nothing was sent"},
+		"--to fcc://repush":                     {exitUsage, "--to: must be"},
+		"--to fc://repush --region cn-hangzhou": {exitUsage, "--account"},
+		"--to fc://repush --region cn-hangzhou --account 1": {exitDone, "dry: nothing was sent"},
+		"--to local":                               {exitUsage, "--region"},
+		"--to local --region cn-hangzhou":          {exitDone, "dry: nothing was sent"},
+		"--to mns://repush --endpoint localhost:1": {exitDone, "dry: nothing was sent"},
+	} {
+		status, stdout, stderr := repush(t.Context(), sampleEvent, append([]string{"inject", "-", "--reason", "r"}, strings.Fields(args)...)...)
+		if status != want.status || !strings.Contains(stdout+stderr, want.says) {
+			t.Errorf("%q: status %d, want %d and %q\n%s\n%s", args, status, want.status, want.says, stdout, stderr)
+		}
+	}
+}
+
 // TestInjectRefuses what cannot be right before anything is sent.
 func TestInjectRefuses(t *testing.T) {
 	withKeys(t, testKey, testSecret, testToken)

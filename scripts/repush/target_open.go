@@ -19,7 +19,7 @@ var (
 	fcAccount = regexp.MustCompile(`^[0-9]+\.[a-z0-9-]+$`)
 )
 
-// open checks the target and asks for credentials where calls are signed.
+// open checks the target and asks for credentials where calls are signed, unless dry.
 func (o targetOptions) open(ctx context.Context) (target, error) {
 	kind, rest, _ := strings.Cut(o.to, "://")
 	wrong := func(err error) (target, error) { return nil, usage(fmt.Errorf("--to: %w", err)) }
@@ -48,7 +48,10 @@ func (o targetOptions) open(ctx context.Context) (target, error) {
 	case !isFC && kind != "eventbridge" && kind != "mns":
 		return wrong(errors.New("must be https://…, fc://FUNCTION, fc2://SERVICE/FUNCTION, eventbridge://BUS or mns://QUEUE"))
 	}
-	if f.keys, err = operatorCredentials(ctx); err != nil {
+	if !o.dry {
+		f.keys, err = operatorCredentials(ctx)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if !isFC {
