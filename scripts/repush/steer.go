@@ -111,8 +111,12 @@ func (o targetOptions) warnUnknown(cmd *cobra.Command, function target, op event
 
 // openDirect is open for a function that has to answer itself.
 func (o targetOptions) openDirect(ctx context.Context) (target, error) {
+	const direct = "fc://FUNCTION, fc2://SERVICE/FUNCTION or https://…"
+	if o.to == "" {
+		return nil, usage(errors.New("--to: is required: " + direct))
+	}
 	if kind, _, _ := strings.Cut(o.to, "://"); kind != "fc" && kind != "fc2" && kind != "https" && kind != "http" {
-		return nil, usage(errors.New("--to: must be asked directly: fc://FUNCTION, fc2://SERVICE/FUNCTION or https://…"))
+		return nil, usage(errors.New("--to: must be asked directly: " + direct))
 	}
 	return o.open(ctx)
 }

@@ -92,7 +92,7 @@ func TestSteeringWrong(t *testing.T) {
 		"status --msg 00 --to http://127.0.0.1:1/":          "--instance: is required",
 		"stop --to mns://queues/x":                          "must be asked directly",
 		"status --to eventbridge://bus":                     "must be asked directly",
-		"start":                                             "must be asked directly",
+		"start":                                             "--to: is required: fc://FUNCTION",
 		"continue op --timeout 1s --to http://127.0.0.1:1/": "no connection",
 		"status --reason x --to http://127.0.0.1:1/":        "unknown flag",
 	} {

@@ -150,6 +150,7 @@ func TestRefused(t *testing.T) {
 		"broken UTF-8 in a line":           {data + "\n" + `{"msgId":"` + "\xff" + `"}`, "1 of 2 are wrong\n  line 2: must be UTF-8: save the file with that encoding"},
 		"broken UTF-8 in a row":            {"msgId,reason\n" + id(1) + ",\xb5\xc4\n" + id(2) + ",\n", "1 of 2 are wrong\n  line 2: must be UTF-8: save the file with that encoding"},
 		"UTF-16":                           {"\xff\xfem\x00s\x00g\x00I\x00d\x00\n\x00x\x00", "1 of 1 are wrong\n  line 1: must be UTF-8: save the file with that encoding"},
+		"line ends of old":                 {"msgId;topic\r1;orders\r2;orders\r", "1 of 1 are wrong\n  standard input: has line ends of carriage returns alone: save it with line feeds"},
 		"columns":                          {"ID;foo;;msg_id;Message Id\n1;2;3;4;5\n", "1 of 1 are wrong\n  line 1: column 1 \"ID\" could be msgId, offsetId or another; column 2 \"foo\" is not known; column 3 \"\" is not known; column 5 is msgId once more; the first line names the columns, which may be instanceId, topic, groupId, msgId, reason, clientId, requestedBy, operationId, priority, generation, storedAt, notAfter, dryRun, onUnknown, offsetId, unconsumed"},
 		"no CSV at all":                    {strings.Repeat("lorem,", 40), "1 of 1 are wrong\n  line 1: has 41 columns: is it CSV with a header?"},
 		"a header that is no CSV":          {"msgId,\"x\n" + id(1), "1 of 1 are wrong\n  line 1: is not CSV: extraneous or missing \" in quoted-field"},

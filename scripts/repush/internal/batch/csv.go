@@ -22,6 +22,10 @@ var columns = [...]string{
 
 // rows reads CSV with a header, whose most frequent separator is that of all.
 func (in Input) rows(text []byte, yield func(record) bool) {
+	if bytes.ContainsRune(text, '\r') && !bytes.ContainsRune(text, '\n') {
+		yield(record{place: in.name(), err: errors.New("has line ends of carriage returns alone: save it with line feeds")})
+		return
+	}
 	first, _, _ := bytes.Cut(bytes.TrimLeft(text, "\r\n"), []byte("\n"))
 	often := func(a, b rune) int {
 		return strings.Count(string(first), string(a)) - strings.Count(string(first), string(b))
