@@ -152,7 +152,7 @@ func TestDemoForPeople(t *testing.T) {
 	}
 	for _, want := range []string{"nothing leaves it", "reached a consumer", `"type": "repush:Message:Completed"`, "what to try next", "23 accepted",
 		"alert     SendDLQMessageCountPerGid of GID_billing", "GID_billing: 23 to push, by topic 23 orders", "left out 1: origin expired: resend only", "about 3s at the quota",
-		"API calls 1 OnsDLQMessagePageQueryByGroupId", "23 by the plan, 2 by hand", "once more, right after the first: Joined, 0 requests"} {
+		"API calls 2 OnsDLQMessagePageQueryByGroupId", "23 by the plan, 2 by hand", "once more, right after the first: Joined, 0 requests"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("%q is missing in:\n%s", want, stdout)
 		}

@@ -79,7 +79,7 @@ func TestPlan(t *testing.T) {
 		"of one topic":         {args: []string{"--topic", "orders"}, count: 23, says: "may plan MQ_INST_1380156306793859_BbXbx0Y4/GID_billing/orders and nothing else"},
 		"of another topic":     {args: []string{"--topic", "parcels"}, says: "no message needs a push"},
 		"since an hour":        {args: []string{"--from", "1h"}, says: "no message needs a push"},
-		"until an hour ago":    {args: []string{"--until", "1h"}, count: 23, says: "API calls 1 OnsDLQMessagePageQueryByGroupId"},
+		"until an hour ago":    {args: []string{"--until", "1h"}, count: 23, says: "API calls 2 OnsDLQMessagePageQueryByGroupId"},
 		"some":                 {args: []string{"--limit", "5"}, count: 5, says: "left out 18: over the limit"},
 		"ids":                  {args: []string{"--source", "ids", "--topic", "orders", "--ids", one + "," + unknownMessage}, count: 1, says: "left out 1: no such message"},
 		"ids of a file":        {args: []string{"--source", "ids", "--topic", "orders", "--ids", "@" + file}, count: 2, says: "GID_billing: 2 to push, by topic 2 orders"},
