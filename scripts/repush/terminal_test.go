@@ -118,7 +118,7 @@ func TestNotesFit(t *testing.T) {
 // TestLastLine: what is decided is not under way, although its answer is.
 func TestLastLine(t *testing.T) {
 	t.Parallel()
-	e, err := wrap(events.Requested{InstanceID: "MQ_INST_1_x", Topic: "orders", GroupID: "GID_x", MsgID: stuckMessage, Reason: "r"}, "me", time.Now())
+	e, err := pushEvent(events.Requested{InstanceID: "MQ_INST_1_x", Topic: "orders", GroupID: "GID_x", MsgID: stuckMessage, Reason: "r"})
 	if err != nil {
 		t.Fatal(err)
 	}
