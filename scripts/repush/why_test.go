@@ -521,7 +521,9 @@ func TestWhyLedgerNotSeen(t *testing.T) {
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Query().Get("a") {
 		case "report":
-			_, _ = io.WriteString(w, `{"results":[{"eventId":"x","code":"Done","report":{}}]}`)
+			var e events.Event
+			_ = json.NewDecoder(r.Body).Decode(&e)
+			_, _ = io.WriteString(w, `{"results":[{"eventId":"`+e.ID+`","code":"Done","report":{}}]}`)
 		case "no":
 			w.WriteHeader(http.StatusUnauthorized)
 		}
