@@ -207,11 +207,12 @@ func scanOutlivesInvocations(t *testing.T, state string) {
 	if code := invoke(alert(t, "SendDLQMessageCountPerGid", "")); code != "GoesOn" {
 		t.Fatalf("the first invocation ended with %s", code)
 	}
-	for range 20 {
+	for range 200 { // after a kill, until the lease of the dead is over
 		if requests, _ := in.requests(t); len(requests) == count {
 			break
 		}
 		invoke(sweepEvent())
+		time.Sleep(100 * time.Millisecond)
 	}
 	requests, total := in.requests(t)
 	calls := server.Calls("OnsDLQMessagePageQueryByGroupId")
