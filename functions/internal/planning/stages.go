@@ -128,6 +128,9 @@ const requestBatch = 128
 
 // sendsRequests sends a request for each entry that still needs one.
 func (w *work) sendsRequests(ctx context.Context) error {
+	if err := w.obeys(ctx); err != nil || w.incident.Stage == closed {
+		return err
+	}
 	if err := w.awaitClients(ctx); err != nil {
 		return err
 	}

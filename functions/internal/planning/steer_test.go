@@ -29,6 +29,7 @@ func TestOrdersOnTheOperation(t *testing.T) {
 				t.Fatal(err)
 			}
 			h.requested.refuse(nil)
+			h.setOffline(code == pushing.CodeCancelled) // nobody needs to be there for that
 			for range 5 {
 				time.Sleep(time.Minute)
 				h.sweep(t)
