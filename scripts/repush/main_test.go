@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -194,6 +195,7 @@ func TestDemoCrash(t *testing.T) {
 func TestDemoReport(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
+		label    string // none: stuck
 		outcome  events.Outcome
 		by       string
 		inFlight bool
@@ -207,6 +209,8 @@ func TestDemoReport(t *testing.T) {
 		"the repeated alert asked again": {outcome: events.Pushed, by: byPlan, results: 1, repeat: 1},
 		"unknown":                        {outcome: events.Unknown, by: byPlan, results: 1},
 		"unknown after the kill":         {outcome: events.Unknown, by: byPlan, inFlight: true, results: 1, want: true},
+		"a failure cut by the kill":      {label: "unknown topic", outcome: events.Unknown, by: byHand, inFlight: true, results: 1, want: true},
+		"no call to be cut":              {label: "expired", outcome: events.Unknown, by: byHand + " (origin expired: resend only)", inFlight: true, results: 1},
 		"failed after the kill":          {outcome: events.Failed, by: byPlan, inFlight: true, results: 1},
 		"no result":                      {by: byPlan, results: 0},
 		"two results":                    {outcome: events.Pushed, by: byPlan, results: 2},
@@ -224,7 +228,7 @@ func TestDemoReport(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			asks[0].by = test.by
+			asks[0].by, asks[0].label = test.by, cmp.Or(test.label, "stuck")
 			d := &demo{api: api, asks: asks[:1], plan: demoPlan{RepeatAdded: test.repeat}, results: new(results), inFlight: map[string]bool{}}
 			if test.inFlight {
 				d.inFlight[asks[0].data.MsgID] = true
