@@ -79,8 +79,8 @@ func BenchmarkDecide(b *testing.B) {
 // takes 4 s; with 4 processes on one Redis a point less, with 20 two, and at
 // most 4 round trips to Redis a push. Beside a neighbour who calls twice a
 // second, after the first minute: at most 4 % of our calls are throttled, and
-// less than 5 % of theirs. With -short it pushes a
-// fifth of that, beside no neighbour.
+// less than 5 % of theirs. With -short it pushes a fifth of that, beside no
+// neighbour.
 func BenchmarkQuota(b *testing.B) {
 	jitter := func(d *onsd.Data) { d.Network.Jitter = 5 * time.Millisecond }
 	runs := map[string]quotaRun{

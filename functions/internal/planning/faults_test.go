@@ -229,16 +229,23 @@ func (s strict) Due(ctx context.Context, n int) ([]string, int, error) {
 	return s.Documents.Due(ctx, n)
 }
 
+// longScan is a house whose scan takes longer than an invocation.
+func longScan(t *testing.T) *house {
+	t.Helper()
+	h := newHouse(t)
+	h.ports.Documents = strict{h.ports.Documents}
+	h.ports.Pacer = realPacers(map[string]float64{planning.OpDeadLetters: 1})
+	h.restart()
+	for n := range 2000 {
+		h.bury(n, 20*time.Hour, time.Hour)
+	}
+	return h
+}
+
 // TestSweepThatUsesItsTimeUp is none that failed: what it did is noted.
 func TestSweepThatUsesItsTimeUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t)
-		h.ports.Documents = strict{h.ports.Documents}
-		h.ports.Pacer = realPacers(map[string]float64{planning.OpDeadLetters: 1})
-		h.restart()
-		for n := range 2000 {
-			h.bury(n, 20*time.Hour, time.Hour)
-		}
+		h := longScan(t)
 		invoke(t, h, alarm(events.DeadLetters), 10*time.Second)
 		got := invoke(t, h, sweepIt, 10*time.Second)
 		if r, _ := got.Report.(planning.Swept); got.Deferred || r.Taken == 0 || r.Closed != 0 || r.Open != 1 {
@@ -249,13 +256,7 @@ func TestSweepThatUsesItsTimeUp(t *testing.T) {
 
 func TestSecondDeliveryIsNoted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t)
-		h.ports.Documents = strict{h.ports.Documents}
-		h.ports.Pacer = realPacers(map[string]float64{planning.OpDeadLetters: 1})
-		h.restart()
-		for n := range 2000 {
-			h.bury(n, 20*time.Hour, time.Hour)
-		}
+		h := longScan(t)
 		second := alarm(events.DeadLetters)
 		second.Plan.GroupID = "GID_y"
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
