@@ -21,8 +21,40 @@ func TestRedisConforms(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	quotatest.Conformance(t, func(t *testing.T) quota.Store {
-		return quota.NewRedis(connect(t, server), t.Name(), quotatest.QPS)
+		return quota.NewRedis(bubbleWire(t, server, 0), t.Name(), quotatest.QPS)
 	})
+}
+
+// TestRedisServersClock: what Conformance shows on a clock of its own holds with
+// the client of package redis on the server's, as far as a busy machine lets see.
+func TestRedisServersClock(t *testing.T) {
+	t.Parallel()
+	r := quota.NewRedis(connect(t, redistest.Start(t)), t.Name(), quotatest.QPS)
+	began := time.Now()
+	book := func() (quota.Booking, quota.Outlook) {
+		t.Helper()
+		b, o, err := r.Book(t.Context(), events.PriorityAlert, quota.Horizon)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b, o
+	}
+	a, _ := book()
+	b, o := book()
+	if apart := b.At - a.At; a.Seq != 1 || b.Seq != 2 || apart < spacing-time.Microsecond || apart > spacing+time.Since(began) {
+		t.Errorf("booked %+v and %+v, want a spacing of %v between them", a, b, spacing)
+	}
+	if now := time.Duration(time.Now().UnixNano()); (a.At - now).Abs() > time.Hour {
+		t.Errorf("the first slot is at %v since 1970, now it is %v", a.At, now)
+	}
+	if o.Spacing != spacing || o.Closed {
+		t.Errorf("%+v, want the spacing of the start", o)
+	}
+	r.Report(a, pushing.Throttling, nil)
+	r.Report(b, pushing.Throttling, nil)
+	if c, o := book(); !o.Closed && !c.Probe {
+		t.Errorf("booked %+v, %+v after two refusals were reported, want a closed quota", c, o)
+	}
 }
 
 // TestSharesInStatus: what an operator reads.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ons-repush/ons-repush/events"
@@ -13,24 +14,22 @@ import (
 	"github.com/ons-repush/ons-repush/functions/internal/quota"
 )
 
-// QPS is the rate of the quota that Conformance opens. A spacing of 100 ms is
-// long beside the round trips of a test machine.
+// QPS is the rate of the quota that Conformance opens.
 const QPS = 10
 
 const (
 	interval = time.Second / QPS
 	first    = interval * 102 / 100 // the spacing at the start
-	// slack is how much time may pass unseen between two calls of a test.
+	// slack is how much later than at once a store may learn of a report.
 	slack = 90 * time.Millisecond
 	// grain is what a store may round a time to.
 	grain = 2 * time.Microsecond
 )
 
-// Conformance runs the suite. open returns the store of a quota of [QPS] calls
-// a second that nobody has used; every call must open another quota. The suite
-// reads the store's own clock through Booking.At, waits for real (a few
-// seconds, in parallel) and may run on a server's clock as well as in memory.
-// The law behind the store is tested in package quota.
+// Conformance runs the suite, each test in a synctest bubble, so that a busy
+// machine does not change what is seen. open returns the store of a quota of
+// [QPS] calls a second that nobody has used, on the bubble's clock; every call
+// must open another quota. The law behind the store is tested in package quota.
 func Conformance(t *testing.T, open func(t *testing.T) quota.Store) {
 	t.Helper()
 	for name, test := range map[string]func(*testing.T, quota.Store){
@@ -53,7 +52,7 @@ func Conformance(t *testing.T, open func(t *testing.T) quota.Store) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			test(t, open(t))
+			synctest.Test(t, func(t *testing.T) { test(t, open(t)) })
 		})
 	}
 }
