@@ -147,9 +147,18 @@ func TestErrors(t *testing.T) {
 			if script == "" {
 				script = write
 			}
-			_, err := c.Eval(t.Context(), script, []string{"ons-repush:{k}"}, secret)
+			slow := func(err error) bool { // a busy machine, and that is not what the case is about
+				return err != nil && strings.Contains(err.Error(), "no answer in time") && !strings.Contains(err.Error(), tt.text)
+			}
+			var err, check error
+			for range 5 {
+				_, err = c.Eval(t.Context(), script, []string{"ons-repush:{k}"}, secret)
+				if check = c.Check(t.Context()); !slow(err) && !slow(check) {
+					break
+				}
+			}
 			errs := []error{err}
-			if check := c.Check(t.Context()); !tt.passes {
+			if !tt.passes {
 				errs = append(errs, check)
 			} else if check != nil {
 				t.Errorf("Check = %v", check)

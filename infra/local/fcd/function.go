@@ -180,7 +180,7 @@ func (f *Function) perform(inv *invocation) Response {
 	switch {
 	case errors.Is(err, errTimedOut):
 		f.Kill()
-		res = failure(ErrorTimeout, "function timed out after "+inv.deadline.Sub(start).Round(time.Millisecond).String())
+		res = failure(ErrorTimeout, "function timed out after "+inv.timeout.String())
 	case err != nil:
 		res = failure(ErrorExit, err.Error())
 	}

@@ -53,6 +53,7 @@ type invocation struct {
 	phase    phase
 	payload  []byte
 	header   http.Header
+	timeout  time.Duration
 	deadline time.Time
 	answered chan Response // room for one
 }
@@ -61,7 +62,7 @@ type invocation struct {
 // fc-runtime-go-sdk, FC "Specifications" and a dump of a 3.0 custom function's
 // request (which has no deadline); AWS "Lambda runtime API".
 func (o Options) newInvocation(phase phase, c Credentials, timeout time.Duration, payload []byte) *invocation {
-	inv := &invocation{rand.Text(), phase, payload, http.Header{}, time.Now().Add(timeout), make(chan Response, 1)}
+	inv := &invocation{rand.Text(), phase, payload, http.Header{}, timeout, time.Now().Add(timeout), make(chan Response, 1)}
 	deadline := strconv.FormatInt(inv.deadline.UnixMilli(), 10)
 	if o.Runtime == Lambda {
 		inv.header.Set("Lambda-Runtime-Aws-Request-Id", inv.id)
