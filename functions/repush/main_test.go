@@ -146,6 +146,12 @@ func (o *output) String() string {
 	return o.buf.String()
 }
 
+func (o *output) reset() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.buf.Reset()
+}
+
 // results are the result events among the lines.
 func (o *output) results(tb testing.TB) []events.Completed {
 	tb.Helper()
