@@ -39,7 +39,7 @@ const (
 // examine runs doctor; bad are the names of the lines that are not ok.
 func examine(t *testing.T, args ...string) (status int, lines map[string]doctorCheck, bad []string, shown string) {
 	t.Helper()
-	status, stdout, stderr := repush(t.Context(), "", append([]string{"doctor", "--json", "--timeout", "5s"}, args...)...)
+	status, stdout, stderr := repush(t.Context(), "", append([]string{"doctor", "--json", "--timeout", "20s"}, args...)...)
 	shown = stdout + "\n" + stderr
 	var report struct{ Checks []doctorCheck }
 	if err := json.Unmarshal([]byte(stdout), &report); err != nil {
@@ -267,7 +267,7 @@ var (
 				t.Fatal(err)
 			}
 			return api.URL
-		}, args: "--timeout 500ms", line: "mq:QueryConsumerStatus", found: "no answer", next: "network"},
+		}, args: "--timeout 3s", line: "mq:QueryConsumerStatus", found: "no answer", next: "network"},
 		"a push of nothing is accepted": {broken: changed(func(r *http.Response) error {
 			if r.Request.URL.Query().Get("Action") == "OnsMessagePush" {
 				r.StatusCode = 200
