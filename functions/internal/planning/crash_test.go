@@ -264,18 +264,20 @@ func TestSlowWorkerPastTheSelection(t *testing.T) {
 	}
 }
 
-// TestListenerThatFailsForEver: alerts every minute for three days, and every
-// push makes a dead letter of a new id. The budget holds in any 24 hours, and the
+// TestListenerThatFailsForEver: alerts every minute for three days, or once a day for
+// three weeks, and every push makes a dead letter of a new id. The budget holds in any 24 hours, and the
 // loop ends until a person plans.
 func TestListenerThatFailsForEver(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		dead, budget, limit int
 		lost                bool
+		every               time.Duration
 	}{
-		"many":                        {dead: 1_500, budget: 1_000, limit: 1_000},
-		"small":                       {dead: 500, budget: 100, limit: 40},
-		"the sink's answers are lost": {dead: 500, budget: 100, limit: 40, lost: true},
+		"many":                        {dead: 1_500, budget: 1_000, limit: 1_000, every: time.Minute},
+		"small":                       {dead: 500, budget: 100, limit: 40, every: time.Minute},
+		"the sink's answers are lost": {dead: 500, budget: 100, limit: 40, lost: true, every: time.Minute},
+		"alerts once a day":           {dead: 500, budget: 100, limit: 100, every: 24*time.Hour + time.Minute},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			h := newHouse(t, func(p *planning.Policy, _ *planning.Ports) { p.GroupBudget, p.Limit = test.budget, test.limit })
@@ -300,10 +302,9 @@ func TestListenerThatFailsForEver(t *testing.T) {
 					plans++
 				}
 			}
-			for range 3 * 24 * 60 {
+			for began := time.Now(); time.Since(began) < max(3*24*time.Hour, 21*test.every); time.Sleep(test.every) {
 				h.do(t, alarm(events.DeadLetters))
 				push()
-				time.Sleep(time.Minute)
 			}
 			for i, at := range times {
 				within := 0
@@ -323,6 +324,8 @@ func TestListenerThatFailsForEver(t *testing.T) {
 			}
 			h.ports.Requests = h.requested
 			h.restart()
+			h.bury(next, 0, 0)
+			next++
 			if got := h.report(t, alarm(events.DeadLetters)); got.Requests != 0 {
 				t.Errorf("%s: %+v", name, got)
 			}

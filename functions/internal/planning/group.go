@@ -47,8 +47,8 @@ type group struct {
 	Incidents []*incident
 	// Spent is what was asked for without a person.
 	Spent []*spending
-	// Exhausted is when alerts asked for more than the budget, once a day: the second
-	// time in haltTime stays until a person plans.
+	// Exhausted is when alerts used the budget up, or asked for more, once a day: the
+	// second time in haltTime stays until a person plans.
 	Exhausted []time.Time
 }
 
@@ -170,13 +170,16 @@ func (g *group) open(d pushing.Delivery, p Policy, now time.Time) *incident {
 
 // end closes an incident, and gives back what it did not use of the budget for
 // certain.
-func (g *group) end(in *incident, code, message string, now time.Time) {
+func (g *group) end(in *incident, code, message string, p Policy, now time.Time) {
 	in.Stage, in.Code, in.Message, in.ClosedAt = closed, code, message, now
 	in.Plan.IDs, in.Plan.Keys = nil, nil // long, and in the manifest
 	if s := g.spending(in); s != nil {
 		s.Requests = in.Requests + in.Lost
 		if unanswered := in.Tried - in.Done; unanswered > 0 {
 			s.Requests, s.At = s.Requests+unanswered, now
+		}
+		if left, _ := g.room(p, now); left == 0 {
+			g.exhaust(now)
 		}
 	}
 	g.Spent = slices.DeleteFunc(g.Spent, func(s *spending) bool { return s.Requests == 0 })
@@ -198,6 +201,12 @@ func (in *incident) take(lease time.Duration, now time.Time) bool {
 	in.Fence = max(in.Fence+1, now.UnixMilli())
 	in.LeaseUntil = now.Add(lease)
 	return true
+}
+
+func (g *group) exhaust(now time.Time) {
+	if n := len(g.Exhausted); n == 0 || now.Sub(g.Exhausted[n-1]) >= budgetTime {
+		g.Exhausted = append(slices.DeleteFunc(g.Exhausted, func(at time.Time) bool { return now.Sub(at) >= haltTime }), now)
+	}
 }
 
 // room is how many requests may still be asked for without a person.
@@ -256,9 +265,7 @@ func (g *group) refuses(in *incident, p Policy, now time.Time) (code, message st
 	if requests > 0 && plans > 0 {
 		return "", ""
 	}
-	if n := len(g.Exhausted); n == 0 || now.Sub(g.Exhausted[n-1]) >= budgetTime {
-		g.Exhausted = append(slices.DeleteFunc(g.Exhausted, func(at time.Time) bool { return now.Sub(at) >= haltTime }), now)
-	}
+	g.exhaust(now)
 	if plans == 0 {
 		return CodeBudget, "alerts have made four plans for this group within 24 hours; a person may go on: repush plan --go --at fc://FUNCTION, which names this function"
 	}

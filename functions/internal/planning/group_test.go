@@ -26,17 +26,17 @@ func TestHalt(t *testing.T) {
 				defer time.Sleep(time.Hour) // the cooldown
 				return h.report(t, alarm(events.DeadLetters))
 			}
-			useUp := func() {
+			useUp := func(code string) {
 				if got := alert(); got.Requests != 5 {
 					t.Errorf("%v: a day's first alert: %+v", apart, got)
 				}
-				if got := alert(); got.Code != planning.CodeBudget {
+				if got := alert(); got.Code != code {
 					t.Errorf("%v: the second: %+v", apart, got)
 				}
 			}
-			useUp()
+			useUp(planning.CodeBudget)
 			time.Sleep(apart - 2*time.Hour)
-			useUp()
+			useUp(map[bool]string{true: planning.CodeHalted, false: planning.CodeBudget}[halts])
 			if got := alert(); (got.Code == planning.CodeHalted) != halts {
 				t.Fatalf("%v: after the second day: %+v", apart, got)
 			}

@@ -116,7 +116,7 @@ func (w *work) announces(ctx context.Context) error {
 	return w.step(ctx, func(g *group, in *incident) {
 		in.Announced = true
 		if in.Stage = sending; p.DryRun || p.Count == 0 {
-			g.end(in, p.Code, p.Message, w.Now())
+			g.end(in, p.Code, p.Message, w.policy, w.Now())
 		}
 	})
 }

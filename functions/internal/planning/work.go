@@ -190,7 +190,7 @@ func (w *work) ends(ctx context.Context, code, message string) error {
 		}
 	}
 	w.dropScan(ctx)
-	return w.step(ctx, func(g *group, in *incident) { g.end(in, code, message, w.Now()) })
+	return w.step(ctx, func(g *group, in *incident) { g.end(in, code, message, w.policy, w.Now()) })
 }
 
 // fail ends an incident that cannot go on.
