@@ -18,7 +18,7 @@ import (
 // ManifestReport is what the function's return value says of a manifest.
 type ManifestReport struct {
 	Count      int              `json:"count"`
-	SHA256     string           `json:"sha256"`
+	SHA256     string           `json:"sha256,omitempty"` // none where Count is 0
 	LeftOut    []events.LeftOut `json:"leftOut,omitempty"`
 	Incomplete string           `json:"incomplete,omitempty"`
 }
@@ -54,6 +54,9 @@ func (w *work) freeze(s *selection, room, open int) events.Planned {
 		return p
 	case p.Count == 0:
 		p.Code, p.Message = CodeNothing, "no message needs a push"
+		if p.Incomplete != "" {
+			p.Message = "nothing that was found needs a push, and there may be more: incomplete says why"
+		}
 		return p
 	}
 	p.SHA256 = events.ManifestHash(p.Entries)

@@ -81,6 +81,33 @@ func TestLagThatIsNotFound(t *testing.T) {
 	})
 }
 
+// TestNothingToDoIsNotWhole: where no message is in the list, the return value and the
+// log, too, say what was left out, and that there may be more.
+func TestNothingToDoIsNotWhole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t)
+		h.lags = []planning.Lag{{Topic: "payments", Messages: 500}}
+		h.bury(1, 100*time.Hour, time.Hour)
+		for source, test := range map[events.Selection]struct {
+			incomplete, message string
+			leftOut             int
+		}{
+			events.Unconsumed:  {"500 messages of topic payments are left: it is not in REPUSH_ALLOW", "there may be more", 0},
+			events.DeadLetters: {"", "no message needs a push", 1},
+		} {
+			var line planning.Line
+			h.Log = func(l planning.Line) { line = l }
+			got := h.report(t, alarm(source))
+			if got.Manifest == nil || got.Manifest.Incomplete != test.incomplete || len(got.Manifest.LeftOut) != test.leftOut || got.Manifest.Count != 0 {
+				t.Errorf("%s: manifest = %+v", source, got.Manifest)
+			}
+			if diff := cmp.Diff(got, line.Report); diff != "" || got.Code != planning.CodeNothing || !strings.Contains(got.Message, test.message) {
+				t.Errorf("%s: message %q, log (-returned +logged):\n%s", source, got.Message, diff)
+			}
+		}
+	})
+}
+
 // TestHealedMeanwhile: what was consumed between the manifest and its turn is not
 // asked for.
 func TestHealedMeanwhile(t *testing.T) {

@@ -230,8 +230,8 @@ func (s *Service) stateDown(err error) pushing.Result {
 func (w *work) report() Report {
 	in := w.incident
 	r := Report{OperationID: in.OperationID, IncidentID: in.ID, Requests: in.Requests, Open: in.Stage != closed, Code: in.Code, Message: in.Message}
-	if in.Manifest.SHA256 != "" {
-		r.Manifest = &in.Manifest
+	if m := in.Manifest; m.Count > 0 || len(m.LeftOut) > 0 || m.Incomplete != "" {
+		r.Manifest = &m
 	}
 	return r
 }
