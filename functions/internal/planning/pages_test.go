@@ -194,6 +194,28 @@ func TestLongerThanAnInvocation(t *testing.T) {
 	})
 }
 
+// TestLongScanHoldsUpNobody: sweeps take the group's incidents in turn, and so the other
+// one second.
+func TestLongScanHoldsUpNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := lagHouse(t, 500)
+		h.bury(1000, time.Hour, time.Minute)
+		h.ports.Pacer = func(op string) pushing.Pacer {
+			return spaced(map[string]time.Duration{planning.OpMessages: 20 * time.Second, planning.OpDeadLetters: time.Second}[op])
+		}
+		h.restart()
+		invoke(t, h, alarm(events.Unconsumed), time.Minute)
+		invoke(t, h, alarm(events.DeadLetters), time.Second) // too short for a page
+		for range 2 {
+			time.Sleep(time.Minute)
+			h.sweep(t)
+		}
+		if h.requestsSent() != 1 {
+			t.Errorf("%d requests after two sweeps", h.requestsSent())
+		}
+	})
+}
+
 func (h *house) requestsSent() int {
 	h.requested.mu.Lock()
 	defer h.requested.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/ons-repush/ons-repush/events"
 	"github.com/ons-repush/ons-repush/functions/internal/pushing"
@@ -61,10 +62,12 @@ func (s *Service) sweep(ctx context.Context, invocationID string, want events.Sw
 	return pushing.Result{Code: CodeDone, Report: report, Message: fmt.Sprintf("%d incidents taken up, %d closed, %d groups with open ones", report.Taken, report.Closed, report.Open)}
 }
 
-// next takes an incident of the group that is due; false: there is none.
+// next takes the incident of the group that is due longest, so that a long one does
+// not hold up the others; false: there is none.
 func (w *work) next(ctx context.Context) (taken bool, err error) {
 	err = w.update(ctx, w.key, func(g *group) error {
-		for _, in := range g.Incidents {
+		byDue := func(a, b *incident) int { return a.Due.Compare(b.Due) }
+		for _, in := range slices.SortedStableFunc(slices.Values(g.Incidents), byDue) {
 			if in.wait(w.Now()) == 0 && in.take(w.lease, w.Now()) {
 				w.incident = *in
 				return nil
