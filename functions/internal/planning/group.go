@@ -266,13 +266,10 @@ func (g *group) refuses(in *incident, p Policy, now time.Time) (code, message st
 		return "", ""
 	}
 	g.exhaust(now)
-	if plans == 0 {
-		return CodeBudget, "alerts have made four plans for this group within 24 hours; a person may go on: repush plan --go --at fc://FUNCTION, which names this function"
-	}
 	return CodeBudget, budgetSpent
 }
 
-const budgetSpent = "what alerts may ask for within 24 hours for this group (REPUSH_GROUP_BUDGET) is used up; a person may go on: repush plan --go --at fc://FUNCTION, which names this function"
+const budgetSpent = "what may be asked for without a person within 24 hours for this group, four plans and REPUSH_GROUP_BUDGET messages, is used up; a person may go on: repush plan --go --at fc://FUNCTION, which names this function"
 
 // reserve sets aside how much of the budget an incident may use of what it wants:
 // once, however often it is asked.

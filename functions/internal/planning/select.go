@@ -85,7 +85,7 @@ const (
 	outFiltered    = "consumed but filtered"
 	outNotFollowed = "the group does not subscribe"
 	outLimit       = "over the limit of one plan"
-	outBudget      = "over the budget of the group (REPUSH_GROUP_BUDGET)"
+	outBudget      = "over the budget of the group (REPUSH_GROUP_BUDGET, four plans a day)"
 )
 
 // checkpointEvery is how much work a crash costs.
