@@ -134,6 +134,37 @@ func TestLookUpThatIsRefused(t *testing.T) {
 	}
 }
 
+// TestTopicThatIsRefused is left out, and the others are listed; where it is all there
+// is, the plan ends with it.
+func TestTopicThatIsRefused(t *testing.T) {
+	for lags, want := range map[string]string{topic: "", topic + " deleted": "OnsMessagePageQueryByTopic refused to list topic deleted: A_CODE", "deleted": ""} {
+		synctest.Test(t, func(t *testing.T) {
+			h := lagHouse(t, 60)
+			h.policy.Allow, _ = pushing.ParseAllowList(instance + "/GID_*/*")
+			h.restart()
+			h.lags = nil
+			for _, name := range strings.Fields(lags) {
+				h.lags = append(h.lags, planning.Lag{Topic: name, Messages: 60})
+			}
+			h.meddle = func(_ int, q planning.Query, _ *planning.Page) error {
+				if q.Topic == "deleted" {
+					return &pushing.Error{Kind: pushing.Refused, Op: planning.OpMessages, Code: "A_CODE", Denied: true}
+				}
+				return nil
+			}
+			got := h.report(t, alarm(events.Unconsumed))
+			p := h.results.plans(t)[0]
+			ends := lags == "deleted"
+			if !strings.Contains(p.Incomplete, want) || (p.Incomplete == "") != (want == "") || (p.Count == 60) == ends || (got.Code == "A_CODE") != ends {
+				t.Errorf("%s: %s, %d entries, incomplete %q", lags, got.Code, p.Count, p.Incomplete)
+			}
+			if n := h.calls[planning.OpMessages]; strings.Contains(lags, "deleted") && n > 6 {
+				t.Errorf("%s: %d pages", lags, n)
+			}
+		})
+	}
+}
+
 // TestAnsweredTopicIsAsked on: however many of its look-ups are refused after that
 // nothing is there.
 func TestAnsweredTopicIsAsked(t *testing.T) {

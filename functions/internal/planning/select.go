@@ -62,7 +62,7 @@ type selection struct {
 
 	mu sync.Mutex
 	// refused counts the look-ups in each topic that were refused, refusal is the
-	// last of them, and answered: one was not.
+	// last of them, or of the topics' listings, and answered: one look-up was not.
 	refused  map[string]int
 	refusal  *pushing.Error
 	answered bool

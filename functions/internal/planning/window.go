@@ -55,6 +55,7 @@ func (s *selection) readWindows(ctx context.Context) error {
 		w := s.Windows[last]
 		s.Windows = s.Windows[:last]
 		rest, err := s.readWindow(ctx, &w)
+		e := new(pushing.Error)
 		switch {
 		case errors.Is(err, errShifted):
 			w.Again++
@@ -63,6 +64,10 @@ func (s *selection) readWindows(ctx context.Context) error {
 				continue
 			}
 			s.incomplete("what was stored from %s to %s changed whenever it was read", w.From.UTC().Format(time.RFC3339), w.To.UTC().Format(time.RFC3339))
+		case w.Topic != "" && errors.As(err, &e) && e.Kind == pushing.Refused: // others may be permitted, or exist
+			s.refusal = e
+			s.incomplete("%s refused to list topic %s: %s", e.Op, w.Topic, e.Code)
+			s.Windows = slices.DeleteFunc(s.Windows, func(other window) bool { return other.Topic == w.Topic })
 		case err != nil:
 			s.Windows = append(s.Windows, w)
 			return err
