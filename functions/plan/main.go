@@ -86,6 +86,8 @@ func logPlan(l *wiring.Logger, line planning.Line) {
 		outcome = "parked"
 	case line.Deferred:
 		outcome, level = "deferred", logrus.WarnLevel
+	case line.Err != nil: // of a sweep, whose other work was done
+		level = logrus.WarnLevel
 	}
 	r := line.Report
 	fields := logrus.Fields{

@@ -353,9 +353,11 @@ func TestOneUnreadableDocument(t *testing.T) {
 		h.setOffline(false)
 		h.ports.Documents = badDue{h.ports.Documents}
 		h.restart()
+		var line planning.Line
+		h.Log = func(l planning.Line) { line = l }
 		time.Sleep(2 * time.Minute)
-		if got := h.do(t, sweepIt); len(h.requested.sent) != 1 {
-			t.Errorf("%+v", got.Message)
+		if got := h.do(t, sweepIt); len(h.requested.sent) != 1 || len(got.Report.(planning.Swept).Problems) != 1 || line.Err == nil {
+			t.Errorf("%+v, logged with %v", got, line.Err)
 		}
 	})
 }

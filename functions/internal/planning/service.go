@@ -174,7 +174,7 @@ func (j *job) begin(ctx context.Context) {
 	case d.Err != nil:
 		j.result = j.refuse(ctx, d, Report{Code: pushing.RejectionCode(d.Err), Message: d.Err.Error()})
 	case d.Sweep != nil:
-		j.result = j.sweep(ctx, j.line.InvocationID, *d.Sweep)
+		j.result, j.line.Err = j.sweep(ctx, j.line.InvocationID, *d.Sweep)
 	case d.Nothing != "":
 		j.result = answer(Report{Code: CodeNothing, Message: d.Nothing})
 	case d.Plan == nil:

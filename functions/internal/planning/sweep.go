@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/ons-repush/ons-repush/events"
 	"github.com/ons-repush/ons-repush/functions/internal/pushing"
@@ -21,23 +22,24 @@ type Swept struct {
 	Problems []string `json:"problems,omitempty"`
 }
 
-// sweep goes on with the incidents that are due, as far as time allows.
-func (s *Service) sweep(ctx context.Context, invocationID string, want events.Sweep) pushing.Result {
+// sweep goes on with the incidents that are due, as far as time allows. problems are
+// those of its report: nobody reads what a timer's invocation returns.
+func (s *Service) sweep(ctx context.Context, invocationID string, want events.Sweep) (result pushing.Result, problems error) {
 	var report Swept
 	const groups = 100
 	keys, _, err := s.docs.Due(ctx, groups)
 	switch {
 	case isRecord(ctx, err) && len(keys) > 0:
-		report.Problems = append(report.Problems, err.Error())
+		problems = err
 	case err != nil:
-		return s.stateDown(err)
+		return s.stateDown(err), err
 	}
 	for _, key := range keys {
 		for ctx.Err() == nil && (want.Limit == 0 || report.Taken < want.Limit) {
 			w := s.newWork(ctx, key)
 			taken, err := w.next(ctx)
 			if err != nil {
-				report.Problems = append(report.Problems, err.Error())
+				problems = errors.Join(problems, err)
 			}
 			if !taken || err != nil {
 				break
@@ -57,9 +59,12 @@ func (s *Service) sweep(ctx context.Context, invocationID string, want events.Sw
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTime)
 	defer cancel()
 	if _, report.Open, err = s.docs.Due(ctx, 0); err != nil && !isRecord(ctx, err) {
-		return s.stateDown(err)
+		return s.stateDown(err), err
 	}
-	return pushing.Result{Code: CodeDone, Report: report, Message: fmt.Sprintf("%d incidents taken up, %d closed, %d groups with open ones", report.Taken, report.Closed, report.Open)}
+	if problems != nil {
+		report.Problems = strings.Split(problems.Error(), "\n")
+	}
+	return pushing.Result{Code: CodeDone, Report: report, Message: fmt.Sprintf("%d incidents taken up, %d closed, %d groups with open ones", report.Taken, report.Closed, report.Open)}, problems
 }
 
 // next takes the incident of the group that is due longest, so that a long one does
