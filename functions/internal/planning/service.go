@@ -1,6 +1,7 @@
 package planning
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -180,7 +181,7 @@ func (j *job) begin(ctx context.Context) {
 	case d.Plan == nil:
 		j.result = j.refuse(ctx, d, Report{Code: CodeInvalid, Message: "not a plan"})
 	case !j.policy.Allow.AllowsGroup(d.Plan.InstanceID, d.Plan.GroupID, d.Plan.Topic):
-		j.result = j.refuse(ctx, d, Report{Code: CodeNotAllowed, Message: fmt.Sprintf("this group is not on the allow-list: to allow it, add %s/%s/TOPIC to REPUSH_ALLOW", d.Plan.InstanceID, d.Plan.GroupID)})
+		j.result = j.refuse(ctx, d, Report{Code: CodeNotAllowed, Message: fmt.Sprintf("this group is not on the allow-list: to allow it, add %s/%s/%s to REPUSH_ALLOW", d.Plan.InstanceID, d.Plan.GroupID, cmp.Or(d.Plan.Topic, "TOPIC"))})
 	default:
 		j.work, j.goesOn, j.result, j.line.Err = j.join(ctx, d)
 	}

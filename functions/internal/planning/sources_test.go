@@ -221,7 +221,7 @@ func TestRefusals(t *testing.T) {
 		d := person("p", events.Plan{Source: events.DeadLetters})
 		d.Plan.GroupID = "CID_x"
 		for range 2 {
-			if got := h.do(t, d); got.Outcome != events.Rejected || got.Code != planning.CodeNotAllowed || !strings.Contains(got.Message, instance+"/CID_x/") {
+			if got := h.do(t, d); got.Outcome != events.Rejected || got.Code != planning.CodeNotAllowed || !strings.Contains(got.Message, instance+"/CID_x/TOPIC ") {
 				t.Errorf("not allowed: %+v", got)
 			}
 		}
@@ -232,8 +232,8 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%d events, want the same one twice", len(sent))
 		}
 		a := alarm(events.DeadLetters)
-		a.Plan.GroupID = "CID_x"
-		if got := h.do(t, a); got.Outcome != events.Rejected {
+		a.Plan.Topic = "payments"
+		if got := h.do(t, a); got.Outcome != events.Rejected || !strings.Contains(got.Message, instance+"/"+consumer+"/payments ") {
 			t.Errorf("an alert about a group that is not allowed: %+v", got)
 		}
 		if len(h.calls) != 0 || len(h.results.sent) != 2 {
