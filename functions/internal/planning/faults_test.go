@@ -419,8 +419,15 @@ func TestNoTimeToLookAt(t *testing.T) {
 			}
 			return nil
 		}
-		if got := h.do(t, person("x", events.Plan{Source: events.DeadLetters, To: time.Now().Add(-100 * time.Hour)})); got.Outcome == events.Failed {
-			t.Error("asked for from > to")
+		for name, plan := range map[string]events.Plan{"too late": {To: time.Now().Add(-100 * time.Hour)}, "of another time zone": {From: time.Now().Add(time.Hour)}} {
+			plan.Source = events.DeadLetters
+			got := h.report(t, person(name, plan))
+			if got.Code != planning.CodeNothing {
+				t.Errorf("%s: asked for from > to", name)
+			}
+			if got.Manifest == nil || !strings.Contains(got.Manifest.Incomplete, "time zone") {
+				t.Errorf("%s: it looks as if something was read: %+v", name, got)
+			}
 		}
 	})
 }

@@ -172,7 +172,7 @@ func (m Stored) copyKey() string {
 // look adds the windows of what of a plan's time is read of a topic, since then at the
 // earliest. The edge is one of its own, which is read first, and once.
 func (s *selection) look(topic string, since time.Time) {
-	oldest := s.CutOff.Add(-s.policy.MaxAge)
+	known, oldest := len(s.Windows), s.CutOff.Add(-s.policy.MaxAge)
 	settled := oldest.Add(edge)
 	for _, w := range []window{{From: settled, To: s.CutOff}, {From: oldest, To: settled, Again: readings - 1}} {
 		w.Topic = topic
@@ -185,6 +185,9 @@ func (s *selection) look(topic string, since time.Time) {
 		if w.From.Before(w.To) {
 			s.Windows = append(s.Windows, w)
 		}
+	}
+	if len(s.Windows) == known {
+		s.incomplete("nothing was read: what was asked for lies outside of the last %s; look at from and to, and their time zones", s.policy.MaxAge)
 	}
 }
 
