@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/ons-repush/ons-repush/events"
 	"github.com/ons-repush/ons-repush/functions/internal/planning"
 	"github.com/ons-repush/ons-repush/functions/internal/pushing"
@@ -84,6 +86,23 @@ func TestSendingInShortInvocations(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestNoSlotLeft: a scan that the pages' quota cuts goes on, by the code for that.
+func TestNoSlotLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := lagHouse(t, 600)
+		h.ports.Pacer = realPacers(map[string]float64{planning.OpMessages: 10. / 60})
+		h.restart()
+		got := invoke(t, h, alarm(events.Unconsumed), 10*time.Second)
+		time.Sleep(time.Minute)
+		var lines []string
+		h.Log = func(l planning.Line) { lines = append(lines, l.Report.Code) }
+		invoke(t, h, sweepIt, 10*time.Second)
+		if diff := cmp.Diff([]string{planning.CodeGoesOn, planning.CodeDone}, lines); diff != "" || got.Code != planning.CodeGoesOn {
+			t.Errorf("%s: %s, lines of a sweep (-want +got):\n%s", got.Code, got.Message, diff)
+		}
+	})
 }
 
 func TestTracingInShortInvocations(t *testing.T) {

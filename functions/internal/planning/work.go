@@ -147,6 +147,8 @@ func (w *work) interrupted(ctx context.Context, cause error) (pushing.Result, er
 	case errors.As(cause, &e) && (e.Kind == pushing.Refused || e.Kind == pushing.Invalid):
 		return w.fail(ctx, cmp.Or(e.Code, e.Kind.String()), e.Error())
 	case ctx.Err() != nil:
+	case errors.Is(cause, pushing.ErrNoSlot): // in what is left of ctx
+		wait = waitForOthers
 	case errors.As(cause, &e):
 		code, text, wait = cmp.Or(e.Code, e.Kind.String()), e.Error(), waitForOthers
 	default:
