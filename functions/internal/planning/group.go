@@ -203,6 +203,7 @@ func (in *incident) take(lease time.Duration, now time.Time) bool {
 	return true
 }
 
+// exhaust notes that the budget is used up, once a day.
 func (g *group) exhaust(now time.Time) {
 	if n := len(g.Exhausted); n == 0 || now.Sub(g.Exhausted[n-1]) >= budgetTime {
 		g.Exhausted = append(slices.DeleteFunc(g.Exhausted, func(at time.Time) bool { return now.Sub(at) >= haltTime }), now)
