@@ -64,7 +64,7 @@ func (s *Service) join(ctx context.Context, d pushing.Delivery) (w *work, taken 
 	case w.incident.Stage == closed && d.Alert:
 		r := w.report()
 		r.Requests, r.Code = 0, CodeJoined
-		r.Message = fmt.Sprintf("this alert belongs to an incident that ended at %s: nothing is planned until %s after that", w.incident.ClosedAt.UTC().Format(time.RFC3339), w.policy.Cooldown)
+		r.Message = fmt.Sprintf("this alert belongs to an incident that ended at %s with %s: nothing is planned until %s after that", w.incident.ClosedAt.UTC().Format(time.RFC3339), w.incident.Code, w.policy.Cooldown)
 		return w, false, answer(r), nil
 	case w.incident.Stage != closed && !taken && w.incident.wait(s.Now()) > 0:
 		return w, false, w.pause(w.incident.Code, w.incident.Message, w.incident.wait(s.Now())), nil
