@@ -139,6 +139,10 @@ func TestOurOwnResultsAreNotAnswered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	manifest, err := contract.NewPlanned(contract.Planned{Message: "why", Part: 1, Parts: 1}, "r", now)
+	if err != nil {
+		t.Fatal(err)
+	}
 	result := quote(t, done)
 	driven := samples(t, "rocketmq-driven-object")["rocketmq-driven-object"]
 	at := strings.Index(driven, `"body": `) + len(`"body": `)
@@ -147,16 +151,19 @@ func TestOurOwnResultsAreNotAnswered(t *testing.T) {
 		"in a batch":              "[" + result + "]",
 		"in a RocketMQ body":      driven[:at] + quote(t, result) + "}}",
 		"as RawData":              string(done.Data),
+		"a manifest as RawData":   string(manifest.Data),
 		"of another type of ours": `{"specversion":"1.0","id":"1","source":"s","type":"repush:Plan:Completed"}`,
 		"as a detail":             `{"detail-type":"repush:Message:Completed","detail":` + string(done.Data) + `}`,
 		"a record of success":     `{"requestContext":{},"requestPayload":` + bareData(t) + `,"responseContext":{"statusCode":200}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			d := one(t, body, Options{})
-			var coded interface{ Code() string }
-			if !errors.As(d.Err, &coded) || coded.Code() != CodeLoop || !d.Silent {
-				t.Errorf("Err = %v, Silent = %v", d.Err, d.Silent)
+			for _, o := range []Options{{}, forPlan} {
+				d := one(t, body, o)
+				var coded interface{ Code() string }
+				if !errors.As(d.Err, &coded) || coded.Code() != CodeLoop || !d.Silent {
+					t.Errorf("Plan: %v: Err = %v, Silent = %v", o.Plan, d.Err, d.Silent)
+				}
 			}
 		})
 	}

@@ -71,9 +71,14 @@ func message(prefix, source, id, at, body string) func(object, origin) []parcel 
 	}
 }
 
-// ourOwn is the data of a result without its event, as a bus with RawData
-// delivers it: an answer to it would come back the same way for ever.
-var ourOwn = []envelope{{
-	members: []string{"request", "outcome"},
-	open:    func(_ object, from origin) []parcel { return []parcel{{from: from.inside(), err: errLoop()}} },
-}}
+// ourOwn is the data of a result, and of a part of a manifest, without its event, as
+// a bus with RawData delivers it: an answer to it would come back the same way for
+// ever.
+var ourOwn = []envelope{
+	{members: []string{"request", "outcome"}, open: openOurOwn},
+	{members: []string{"part", "parts", "estimate"}, open: openOurOwn},
+}
+
+func openOurOwn(_ object, from origin) []parcel {
+	return []parcel{{from: from.inside(), err: errLoop()}}
+}
