@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/sirupsen/logrus"
 
@@ -41,12 +42,9 @@ func newFunction(ctx context.Context, p wiring.Process) (*function, error) {
 	if err != nil {
 		return nil, err
 	}
-	results, err := p.Sink(p.Config.Results, api)
-	if err != nil {
-		return nil, err
-	}
-	requests, err := p.Sink(p.Config.Requests, api)
-	if err != nil {
+	results, err := p.Sink("REPUSH_RESULTS", p.Config.Results, api)
+	requests, other := p.Sink("REPUSH_REQUESTS", p.Config.Requests, api)
+	if err := errors.Join(err, other); err != nil {
 		return nil, err
 	}
 	state, err := p.Open(ctx)

@@ -21,7 +21,9 @@ import (
 	"time"
 
 	"github.com/ons-repush/ons-repush/events"
+	"github.com/ons-repush/ons-repush/functions/internal/config"
 	"github.com/ons-repush/ons-repush/functions/internal/planning"
+	"github.com/ons-repush/ons-repush/functions/internal/wiring"
 	"github.com/ons-repush/ons-repush/infra/local/fcd"
 	"github.com/ons-repush/ons-repush/infra/local/onsd"
 )
@@ -485,6 +487,20 @@ func TestBadPlans(t *testing.T) {
 
 // TestPagesThatMove through the real API's pages: the manifest is right, or says
 // that it is not complete.
+// Whoever starts plan with two wrong targets learns of both, and by which setting.
+func TestWrongTargetsAreNamedByTheirSetting(t *testing.T) {
+	t.Parallel()
+	environ := []string{"REPUSH_REGION=cn-hangzhou", "REPUSH_ALLOW=i/gg/*", "REPUSH_RESULTS=eventbridge://bus", "REPUSH_REQUESTS=mns://queue"}
+	var log bytes.Buffer
+	p := wiring.Process{Function: config.Plan, Environ: environ, Getenv: func(string) string { return "" }, Stdout: io.Discard}
+	status := wiring.Run(t.Context(), p, &log, build)
+	for _, want := range []string{"REPUSH_RESULTS: sink 1: eventbridge: account", "REPUSH_REQUESTS: sink 1: mns: account"} {
+		if status != wiring.ExitSettings || !strings.Contains(log.String(), `"problem":"`+want) {
+			t.Errorf("exit %d without %q:\n%s", status, want, log.String())
+		}
+	}
+}
+
 func TestPagesThatMove(t *testing.T) {
 	t.Parallel()
 	const op, count = "OnsDLQMessagePageQueryByGroupId", 300

@@ -52,7 +52,7 @@ func newFunction(ctx context.Context, p wiring.Process) (*function, error) {
 	if err != nil {
 		return nil, err
 	}
-	results, err := p.Sink(p.Config.Results, api)
+	results, err := p.Sink("REPUSH_RESULTS", p.Config.Results, api)
 	if err != nil {
 		return nil, err
 	}

@@ -28,6 +28,12 @@ func NewLogger(out io.Writer, level string) *Logger {
 
 // settings says why the start failed: every problem in a line of its own.
 func (l *Logger) settings(err error) {
+	if several, is := err.(interface{ Unwrap() []error }); is {
+		for _, one := range several.Unwrap() {
+			l.settings(one)
+		}
+		return
+	}
 	var all *config.Error
 	if !errors.As(err, &all) {
 		all = &config.Error{Problems: []string{err.Error()}}

@@ -99,15 +99,19 @@ func (p Process) API() (*ons.Client, error) {
 	})
 }
 
-// Sink opens targets, which are signed for with api's credentials.
-func (p Process) Sink(targets []string, api *ons.Client) (sink.Sink, error) {
-	return sink.Open(targets, sink.Options{
+// Sink opens the targets of a setting, which are signed for with api's credentials.
+func (p Process) Sink(setting string, targets []string, api *ons.Client) (sink.Sink, error) {
+	s, err := sink.Open(targets, sink.Options{
 		Out: p.Stdout, Region: p.Config.Region, AccountID: p.Getenv("FC_ACCOUNT_ID"),
 		Credentials: func(ctx context.Context) (sink.Credentials, error) {
 			c, err := api.Credentials(ctx)
 			return sink.Credentials(c), err
 		},
 	})
+	if err != nil {
+		err = &config.Error{Problems: []string{setting + ": " + err.Error()}}
+	}
+	return s, err
 }
 
 // Handle is one invocation: bytes in, the platform's answer out. Its calls are signed
