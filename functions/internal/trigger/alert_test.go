@@ -186,6 +186,23 @@ func TestLabelsOfAnAlert(t *testing.T) {
 	}
 }
 
+// The documented sample names less in resources than in metricData, which has all of
+// the metric's dimensions; what resources says counts.
+func TestAnAlertWhoseResourceIsNamedInPart(t *testing.T) {
+	t.Parallel()
+	text := alertTexts(t)["cloudmonitor-mns-topic-stream"]
+	const whole = `"{\"userId\": \"111122223333\", \"instanceId\": \"MQ_INST_111122223333_EXAMPLEx\", \"groupId\": \"GID_orders\", \"topic\": \"orders\"}"`
+	for resources, want := range map[string]string{
+		`"{\"instanceId\": \"MQ_INST_111122223333_EXAMPLEx\"}"`: "MQ_INST_111122223333_EXAMPLEx GID_orders orders",
+		`"{\"instanceId\": \"i\", \"groupId\": \"gg\"}"`:        "i gg orders",
+	} {
+		d := one(t, strings.Replace(text, whole, resources, 1), forPlan)
+		if d.Plan == nil || d.Plan.InstanceID+" "+d.Plan.GroupID+" "+d.Plan.Topic != want {
+			t.Errorf("%s: Err = %v, Plan = %+v, want %s", resources, d.Err, d.Plan, want)
+		}
+	}
+}
+
 func TestReasonOfAnAlertIsForPeople(t *testing.T) {
 	t.Parallel()
 	d := one(t, `{"alertState":"ALERT","metricName":"ConsumerLag#60","alertName":"a\n\u0000\ufffd`+strings.Repeat("名", 300)+`","dimensions":{"instanceId":"i","groupId":"gg"}}`, forPlan)

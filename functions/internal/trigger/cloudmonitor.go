@@ -10,7 +10,9 @@ import (
 // cloudMonitor lists the threshold alerts of Alibaba Cloud CloudMonitor: the
 // webhook's form, which older rules send as JSON, and what a rule writes to an
 // MNS queue or topic (source: help 60714 and 119889). The groupId beside the
-// dimensions is an application group of CloudMonitor and no consumer's.
+// dimensions is an application group of CloudMonitor and no consumer's. Of one
+// resource, metricData says what resources leaves out: the sample of 119889 has the
+// userId there alone.
 var cloudMonitor = []monitor{
 	{members: []string{"alertState", "metricName", "dimensions"}, read: cloudMonitorAlerts("alertName", "alertState", "dimensions")},
 	{members: []string{"curLevel", "metricName", "resources"}, read: cloudMonitorAlerts("ruleName", "curLevel", "resources")},
@@ -18,7 +20,13 @@ var cloudMonitor = []monitor{
 
 func cloudMonitorAlerts(rule, state, dimensions string) func(object) ([]alert, error) {
 	return func(o object) (all []alert, err error) {
-		for _, labels := range dimensionsOf(o.get(dimensions)) {
+		each := dimensionsOf(o.get(dimensions))
+		for _, name := range []string{"instanceId", "groupId", "topic"} {
+			if value := o.object("metricData").get(name); len(each) == 1 && value != nil && each[0].get(name) == nil {
+				each[0] = append(each[0], events.Member{Name: name, Value: value})
+			}
+		}
+		for _, labels := range each {
 			all = append(all, alert{metric: o.text("metricName"), rule: o.text(rule), stateField: state, state: o.text(state), labels: labels})
 		}
 		return all, nil
