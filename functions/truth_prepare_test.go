@@ -105,6 +105,9 @@ func TestPrepareAlarm(t *testing.T) {
 	if metric := argument(rule, "--MetricName"); !strings.HasPrefix(metric, "SendDLQMessageCount") || argument(rule, "--RuleId") != argument(target, "--RuleId") {
 		t.Errorf("metric %s; rule %q, target %q", metric, rule, target)
 	}
+	if given := argument(rule, "--Escalations.Critical.Statistics"); given != statistic {
+		t.Errorf("the metric has the statistic %s and no %s", statistic, given)
+	}
 	arn := argument(target, "--Targets.1.Arn")
 	if queue := alarmQueue(arn); !slices.ContainsFunc(plan.triggers, func(s source) bool { return s.enabled && s.from == queue }) {
 		t.Errorf("functions/plan does not read %s", arn)

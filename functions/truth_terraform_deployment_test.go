@@ -1,6 +1,7 @@
 package functions_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -91,11 +92,19 @@ func (m *terraform) of(kind, function string) (some []map[string]any) {
 	return some
 }
 
-// alarmed reports alarms that nobody who plans hears of.
+// statistic is the only one of the RocketMQ metrics that count; CloudMonitor refuses
+// rules with another since 15 Aug 2024 (sources: AlibabaCloudDocs/cms "Appendix 1:
+// Metrics", RocketMQ; PutResourceMetricRule).
+const statistic = "Sum"
+
+// alarmed reports alarms that nobody who plans hears of, and that cannot be made.
 func (m *terraform) alarmed(plan deployment) {
 	found := false
 	for _, alarm := range m.resources["alicloud_cms_alarm"] {
 		arn := text(alarm, "targets", "arn")
+		if given := cmp.Or(text(alarm, "escalations_warn", "statistics"), text(alarm, "escalations_critical", "statistics")); text(alarm, "project") == "acs_rocketmq" && given != statistic {
+			m.wrong(text(alarm, "address"), "the metric has the statistic %s and no %s", statistic, given)
+		}
 		found = found || arn != "" && text(alarm, "metric") == "SendDLQMessageCountPerGid"
 		if arn != "" && !slices.ContainsFunc(plan.triggers, func(s source) bool { return s.enabled && s.from == alarmQueue(arn) }) {
 			m.wrong(text(alarm, "address"), "functions/plan does not read %s", arn)

@@ -198,6 +198,7 @@ func TestTerraformLies(t *testing.T) {
 		"a webhook that pushes":            {"in memory", "triggers.tf", `function["plan"]`, `function["repush"]`, "no anonymous way in"},
 		"alarms to another queue":          {"in memory", "alarms.tf", "queue_arn.alerts", "queue_arn.buried", "functions/plan does not read"},
 		"no alarm of dead letters":         {"in memory", "alarms.tf", `"SendDLQMessageCountPerGid"`, `"SendMessageCountPerGid"`, "no alarm tells functions/plan"},
+		"a statistic the metric has not":   {"in memory", "alarms.tf", `"Sum"`, `"Maximum"`, "has the statistic Sum"},
 		"an output that is not there":      {"in memory", "examples/first/main.tf", "module.repush.queues", "module.repush.queue", "queue"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -55,7 +55,7 @@ if [ -n "${CONTACT_GROUP:-}" ]; then
   make cms PutResourceMetricRule --RuleId repush-dead-letters --RuleName repush-dead-letters --Namespace acs_rocketmq \
     --MetricName SendDLQMessageCountPerGid --Period 60 --SilenceTime 300 --ContactGroups "$CONTACT_GROUP" \
     --Resources "[{\"userId\":\"$ACCOUNT\",\"instanceId\":\"$INSTANCE\",\"groupId\":\"$GROUP\"}]" \
-    --Escalations.Critical.Statistics Maximum --Escalations.Critical.ComparisonOperator GreaterThanOrEqualToThreshold \
+    --Escalations.Critical.Statistics Sum --Escalations.Critical.ComparisonOperator GreaterThanOrEqualToThreshold \
     --Escalations.Critical.Threshold 1 --Escalations.Critical.Times 1
   make cms PutMetricRuleTargets --RuleId repush-dead-letters --Targets.1.Id alerts --Targets.1.Level '["CRITICAL"]' \
     --Targets.1.Arn "acs:mns:$REGION:$ACCOUNT:/queues/repush-alerts/message"

@@ -33,7 +33,7 @@ resource "alicloud_cms_alarm" "lag" {
 
   escalations_warn {
     comparison_operator = ">="
-    statistics          = "Maximum"
+    statistics          = "Sum"
     threshold           = tostring(var.lag_threshold)
     times               = 3
   }
@@ -59,7 +59,7 @@ resource "alicloud_cms_alarm" "dead_letters" {
 
   escalations_critical {
     comparison_operator = ">="
-    statistics          = "Maximum"
+    statistics          = "Sum"
     threshold           = "1"
     times               = 1
   }
