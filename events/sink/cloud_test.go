@@ -412,6 +412,28 @@ func TestSize(t *testing.T) {
 	}
 }
 
+// A part of a manifest that keeps its bound fits, whatever characters its texts have.
+func TestAFullPartFitsWhateverItsReason(t *testing.T) {
+	t.Parallel()
+	p := events.Planned{
+		OperationID: "op", IncidentID: "in", InstanceID: "i", GroupID: "gg", Source: events.DeadLetters, CutOff: time.Now(),
+		Count: 1000, Reason: strings.Repeat("<&>", 80),
+	}
+	for i := range p.Count {
+		p.Entries = append(p.Entries, events.Entry{Topic: "orders", MsgID: fmt.Sprintf("%032X", i), Generation: 1})
+	}
+	p.SHA256 = events.ManifestHash(p.Entries)
+	part, err := events.NewPlanned(events.Parts(p)[0], "", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range kinds {
+		if err := open(t, sink.Options{Credentials: always(key)}, newCloud(t, nil).target(kind)).Send(t.Context(), part); err != nil {
+			t.Errorf("%s: %v", kind, err)
+		}
+	}
+}
+
 // TestCredentialsAreThoseOfTheCall: they change between two attempts of one
 // Send, and are asked for with its context.
 func TestCredentialsAreThoseOfTheCall(t *testing.T) {
