@@ -95,7 +95,7 @@ func (d *decoder) alerts(m *monitor, raw []byte, o object, from origin) {
 func (a alert) delivery() pushing.Delivery {
 	metric, _, _ := strings.Cut(a.metric, "#") // "#60" is the period
 	at := slices.IndexFunc(meanings, func(m meaning) bool { return strings.HasPrefix(metric, m.prefix) })
-	reason := events.ClipReason("alert: " + metric + " of rule " + cmp.Or(a.rule, "?"))
+	reason := events.ClipReason("alert: " + cmp.Or(metric, "?") + " of rule " + cmp.Or(a.rule, "?"))
 	d := pushing.Delivery{Alert: true}
 	switch {
 	case at < 0:

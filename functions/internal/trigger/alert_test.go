@@ -218,6 +218,20 @@ func TestReasonOfAnAlertIsForPeople(t *testing.T) {
 	}
 }
 
+// Alarms without a metric of their own (source: Amazon CloudWatch User Guide, composite
+// alarms and metric math) are alarms all the same.
+func TestAlarmsWithoutAMetric(t *testing.T) {
+	t.Parallel()
+	for _, body := range []string{
+		`{"AlarmName":"both","AlarmArn":"a","NewStateValue":"ALARM","OldStateValue":"OK","AlarmRule":"ALARM(x) AND ALARM(y)"}`,
+		`{"AlarmName":"both","NewStateValue":"ALARM","Trigger":{"Metrics":[{"Id":"e1","Expression":"m1+m2"}]}}`,
+	} {
+		if d := one(t, body, forPlan); d.Err != nil || !d.Alert || !strings.HasSuffix(d.Nothing, "; alert: ? of rule both") {
+			t.Errorf("%+v", d)
+		}
+	}
+}
+
 func TestFormsThatAreNoAlerts(t *testing.T) {
 	t.Parallel()
 	good := alertTexts(t)["cloudmonitor-webhook"]
