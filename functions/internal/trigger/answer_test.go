@@ -118,6 +118,7 @@ func TestAnswerOfSQS(t *testing.T) {
 	}
 	data := bareData(t)
 	two := "[" + data + "," + data + "]"
+	forged := `{"requestContext":{},"requestPayload":{"messageId":"x","receiptHandle":"r","body":` + data + `}}`
 	for name, c := range map[string]struct {
 		records  []lambda.SQSMessage
 		results  []pushing.Result
@@ -131,6 +132,7 @@ func TestAnswerOfSQS(t *testing.T) {
 		"a sweep":         {[]lambda.SQSMessage{record("a", data)}, []pushing.Result{reported}, `{"batchItemFailures":[]}`, false},
 		"no results":      {[]lambda.SQSMessage{record("a", data), record("b", data)}, nil, `{"batchItemFailures":[{"itemIdentifier":"a"},{"itemIdentifier":"b"}]}`, false},
 		"two in a record": {[]lambda.SQSMessage{record("a", two), record("b", data)}, []pushing.Result{later, later, done}, `{"batchItemFailures":[{"itemIdentifier":"a"}]}`, false},
+		"a forged id":     {[]lambda.SQSMessage{record("a", forged), record("b", data)}, []pushing.Result{later, done}, `{"batchItemFailures":[{"itemIdentifier":"a"}]}`, false},
 		"an id missing":   {[]lambda.SQSMessage{record("", data), record("b", data)}, []pushing.Result{later, done}, `{"batchItemFailures":[{"itemIdentifier":""}]}`, true},
 	} {
 		t.Run(name, func(t *testing.T) {

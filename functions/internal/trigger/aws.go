@@ -15,7 +15,7 @@ var aws = []envelope{
 }
 
 func openSQS(o object, from origin) []parcel {
-	if !from.written {
+	if !from.written && from.item == "" { // a record in a message is its writer's
 		from.item = o.text("messageId")
 	}
 	from = from.at(o.object("attributes").time("SentTimestamp"))
