@@ -314,14 +314,14 @@ variable "group_budget" {
 }
 
 variable "webhook_token" {
-  description = "REPUSH_WEBHOOK_TOKEN: opens an address to everybody who knows it, for alerts by webhook and nothing else; 16 to 512 visible ASCII characters. Null means no address: alarms come by the queue."
+  description = "REPUSH_WEBHOOK_TOKEN: opens an address to everybody who knows it, for alerts by webhook and nothing else; 16 to 512 visible ASCII characters, none of + & # % ;. Null means no address: alarms come by the queue."
   type        = string
   default     = null
   sensitive   = true
 
   validation {
-    condition     = var.webhook_token == null || can(regex("^[!-~]{16,512}$", var.webhook_token))
-    error_message = "webhook_token has 16 to 512 visible ASCII characters."
+    condition     = var.webhook_token == null || can(regex("^[!-~]{16,512}$", var.webhook_token)) && !can(regex("[+&#%;]", var.webhook_token))
+    error_message = "webhook_token has 16 to 512 visible ASCII characters, and none of + & # % ; which mean something else in a URL."
   }
 }
 

@@ -91,7 +91,7 @@ var settings = []Setting{
 	{Name: "REPUSH_HTTP_TOKEN", Unit: "text", Secret: true, Doc: "bearer token for outsiders, in the Authorization header; 16 to 512 visible ASCII characters",
 		parse: func(c *Config, v string) error { c.Token = v; return token(v) }},
 	{Name: "REPUSH_WEBHOOK_TOKEN", Unit: "text", Secret: true, Only: Plan, Doc: "admits alerts, and nothing else, over HTTP: query parameter `token` or header `X-Repush-Token`; 16 to 512 visible ASCII characters",
-		parse: func(c *Config, v string) error { c.WebhookToken = v; return token(v) }},
+		parse: func(c *Config, v string) error { c.WebhookToken = v; return urlToken(v) }},
 	{Name: "REPUSH_PLAN_LAG", Default: "manifest", Unit: "manifest or push", Only: Plan, Doc: "alerts about lag end at the manifest, or send requests too (`push`): the queue delivers those messages as well, so they are marked `maybeDuplicate`",
 		parse: func(c *Config, v string) error { c.Plan.PushLag = v == "push"; return oneOf(v, "manifest", "push") }},
 	{Name: "REPUSH_PLAN_COOLDOWN", Default: "30m", Unit: "duration", Only: Plan, Doc: "alerts that repeat join the incident until so long after its end; 1m to 24h",
@@ -255,6 +255,15 @@ func token(v string) error {
 		return fmt.Errorf("must be 16 to 512 visible ASCII characters")
 	}
 	return nil
+}
+
+// urlToken admits what is the same behind "?token=" of a URL: base64 has a plus
+// sign, which would arrive as a space.
+func urlToken(v string) error {
+	if strings.ContainsAny(v, "+&#%;") {
+		return fmt.Errorf("must have none of + & # %% ; which mean something else in a URL")
+	}
+	return token(v)
 }
 
 // state admits what looks like a store; who opens it at the start knows the

@@ -148,6 +148,13 @@ func TestPlan(t *testing.T) {
 	if _, err := Load(Plan, same); err == nil || !strings.Contains(err.Error(), "REPUSH_WEBHOOK_TOKEN: must not be REPUSH_HTTP_TOKEN") || strings.Contains(err.Error(), "sesame") {
 		t.Errorf("one token for both: %v", err)
 	}
+	// As it stands behind "?token=", each of these would arrive as something else.
+	for _, c := range "+&#%;" {
+		in := append(slices.Clone(least), "REPUSH_REQUESTS=stdout", "REPUSH_WEBHOOK_TOKEN=0123456789abcdef"+string(c))
+		if _, err := Load(Plan, in); err == nil || !strings.Contains(err.Error(), "REPUSH_WEBHOOK_TOKEN: must have none of + & # % ;") {
+			t.Errorf("a token for URLs with %c: %v", c, err)
+		}
+	}
 	if _, err := Load(Repush, append(slices.Clone(least), "REPUSH_PLAN_LIMIT=nonsense")); err != nil {
 		t.Errorf("repush reads plan's settings: %v", err)
 	}
