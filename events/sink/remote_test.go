@@ -294,14 +294,17 @@ func TestCalls(t *testing.T) {
 	}
 }
 
-// TestTheCauseSurvivesTheDeadline: an attempt that the deadline cuts does not
+// TestTheCauseSurvivesTheEnd: an attempt that the end of the time cuts does not
 // hide why the ones before it failed.
-func TestTheCauseSurvivesTheDeadline(t *testing.T) {
+func TestTheCauseSurvivesTheEnd(t *testing.T) {
 	t.Parallel()
 	var calls atomic.Int32
+	ctx, cancel := context.WithCancel(t.Context()) // a deadline would depend on the machine
+	defer cancel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body) // or the server would not see the client leave
 		if calls.Add(1) > 1 {
+			cancel()
 			<-r.Context().Done()
 		}
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -311,8 +314,6 @@ func TestTheCauseSurvivesTheDeadline(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
 	if err := s.Send(ctx, events.Event{ID: "a", Source: "test", Type: events.TypeMessageRequested}); err == nil || !strings.Contains(err.Error(), "503") {
 		t.Errorf("error after %d calls = %v, want the first answer", calls.Load(), err)
 	}
