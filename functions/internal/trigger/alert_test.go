@@ -232,6 +232,16 @@ func TestAlarmsWithoutAMetric(t *testing.T) {
 	}
 }
 
+func TestTheTestOfARMS(t *testing.T) {
+	t.Parallel()
+	if d := one(t, armsTest+"\n", forPlan); d.Err != nil || !d.Alert || !strings.HasPrefix(d.Nothing, "nothing to do: ") {
+		t.Errorf("%+v", d)
+	}
+	if d := one(t, armsTest, allowed); codeOf(d.Err) != CodeUnreadable {
+		t.Errorf("%+v", d)
+	}
+}
+
 func TestFormsThatAreNoAlerts(t *testing.T) {
 	t.Parallel()
 	good := alertTexts(t)["cloudmonitor-webhook"]

@@ -2,8 +2,12 @@ package trigger
 
 import "cmp"
 
+// armsTest is what the console of ARMS sends as a test: the name of what it puts the
+// alerts in place of otherwise (source: ARMS 260979, "Limits").
+const armsTest = "$alertmanager_content"
+
 // alertmanager is the notification of a Prometheus Alertmanager, which ARMS sends
-// for $alertmanager_content (source: Prometheus "Webhook receiver", ARMS 188887).
+// for $alertmanager_content (source: Prometheus "Webhook receiver", ARMS 260979).
 // Prometheus drops the name of the metric, and nothing in it names the instance:
 // the rule's own labels have to, by
 //
