@@ -212,7 +212,7 @@ func TestReasonOfAnAlertIsForPeople(t *testing.T) {
 	if reason := []rune(d.Plan.Reason); len(reason) != 256 || !strings.HasPrefix(d.Plan.Reason, "alert: ConsumerLag of rule a   名") || reason[255] != '…' {
 		t.Errorf("%d characters: %s", len(reason), d.Plan.Reason)
 	}
-	nameless := one(t, `{"alertState":"ALERT","metricName":"ConsumerLag","dimensions":"{instanceId=i,groupId=gg}"}`, forPlan)
+	nameless := one(t, `{"alertState":"ALERT","rawMetricName":"null","metricName":"ConsumerLag","dimensions":"{instanceId=i,groupId=gg}"}`, forPlan)
 	if nameless.Err != nil || nameless.Plan.Reason != "alert: ConsumerLag of rule ?" {
 		t.Errorf("%+v", nameless)
 	}

@@ -12,7 +12,9 @@ import (
 // MNS queue or topic (source: help 60714 and 119889). The groupId beside the
 // dimensions is an application group of CloudMonitor and no consumer's. Of one
 // resource, metricData says what resources leaves out: the sample of 119889 has the
-// userId there alone.
+// userId there alone. metricName of a webhook may be the name for people, and then
+// rawMetricName is the metric's; "null" stands for what is not there (source: help
+// 60714, its table and sample).
 var cloudMonitor = []monitor{
 	{members: []string{"alertState", "metricName", "dimensions"}, read: cloudMonitorAlerts("alertName", "alertState", "dimensions")},
 	{members: []string{"curLevel", "metricName", "resources"}, read: cloudMonitorAlerts("ruleName", "curLevel", "resources")},
@@ -26,8 +28,12 @@ func cloudMonitorAlerts(rule, state, dimensions string) func(object) ([]alert, e
 				each[0] = append(each[0], events.Member{Name: name, Value: value})
 			}
 		}
+		metric := o.text("rawMetricName")
+		if metric == "" || metric == "null" {
+			metric = o.text("metricName")
+		}
 		for _, labels := range each {
-			all = append(all, alert{metric: o.text("metricName"), rule: o.text(rule), stateField: state, state: o.text(state), labels: labels})
+			all = append(all, alert{metric: metric, rule: o.text(rule), stateField: state, state: o.text(state), labels: labels})
 		}
 		return all, nil
 	}
