@@ -125,7 +125,7 @@ func (a *attempt) doCall(ctx context.Context) error {
 	a.attempts++
 	requestID, err := a.pusher.Push(callCtx, a.target)
 	a.call = a.Now().Sub(a.callBegan)
-	a.calls.add(a.call)
+	a.calls.add(a.call, a.callBegan.Add(a.call))
 	if a.requestID = requestID; err != nil {
 		a.requestID = asError(err).RequestID
 	}

@@ -152,3 +152,27 @@ func TestDraining(t *testing.T) {
 		}
 	})
 }
+
+// TestSlowCallsDoNotEndAllPushing: how long calls took lately keeps a push from
+// beginning too late, and never for good.
+func TestSlowCallsDoNotEndAllPushing(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ within, slow, pause time.Duration }{
+		"a push that fits by its time-out":        {within: 19 * time.Second, slow: 12 * time.Second},
+		"a minute after calls that hardly fitted": {within: 10 * time.Second, slow: 8 * time.Second, pause: 61 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				h := newHouse(t)
+				for i, takes := range []time.Duration{c.slow, 100 * time.Millisecond} {
+					h.takes = takes
+					if got := h.do(t, c.within, delivery(fmt.Sprint(i), i))[0]; got.Outcome != events.Pushed {
+						t.Errorf("push %d = %+v", i, got)
+					}
+					time.Sleep(c.pause)
+				}
+			})
+		})
+	}
+}

@@ -184,6 +184,9 @@ const (
 	reserveMax = time.Second
 	// needMin is the least time a push is begun with.
 	needMin = 2 * time.Second
+	// callsRecent is for how long the times of calls say how the next will fare:
+	// while they keep every push from beginning, no others come.
+	callsRecent = time.Minute
 	// leaseMargin is how long a lease outlives the work it covers.
 	leaseMargin = 2 * time.Second
 )
@@ -202,12 +205,17 @@ type callTimes struct {
 	mu     sync.Mutex
 	recent [64]time.Duration
 	count  int
+	last   time.Time
 	cached time.Duration // the 95th percentile of recent
 }
 
-func (c *callTimes) add(d time.Duration) {
+func (c *callTimes) add(d time.Duration, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if now.Sub(c.last) > callsRecent {
+		c.count = 0
+	}
+	c.last = now
 	c.recent[c.count%len(c.recent)] = d
 	c.count++
 	sorted := c.recent // a copy
@@ -216,8 +224,12 @@ func (c *callTimes) add(d time.Duration) {
 	c.cached = known[(len(known)*95-1)/100]
 }
 
-func (c *callTimes) p95() time.Duration {
+// p95 is zero when no call was made recently.
+func (c *callTimes) p95(now time.Time) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if now.Sub(c.last) > callsRecent {
+		return 0
+	}
 	return c.cached
 }

@@ -44,9 +44,10 @@ func (w *work) lane() events.Priority {
 	}
 }
 
-// startBy is the last moment at which a push may begin.
+// startBy is the last moment at which a push may begin. No call takes longer than
+// its time-out.
 func (w *work) startBy() time.Time {
-	return w.bounds.callsEnd.Add(-max(needMin, 2*w.calls.p95()))
+	return w.bounds.callsEnd.Add(-max(needMin, min(2*w.calls.p95(w.Now()), w.policy.PushTimeout)))
 }
 
 // lease covers one push that begins now.
