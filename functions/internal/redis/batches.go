@@ -17,6 +17,8 @@ const (
 type batches struct {
 	// send answers every call of a batch before it returns.
 	send func([]*call)
+	// later is how long what is not urgent waits for company: laterWait.
+	later time.Duration
 
 	mu      sync.Mutex
 	queue   []*call
@@ -29,7 +31,7 @@ type batches struct {
 }
 
 // add queues a call and reports whether it was taken: after drain none is. A
-// call that is not urgent waits for one that is, at most laterWait.
+// call that is not urgent waits for one that is, at most b.later.
 func (b *batches) add(c *call, urgent bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -41,7 +43,7 @@ func (b *batches) add(c *call, urgent bool) bool {
 	case urgent:
 		b.start()
 	case b.timer == nil:
-		b.timer = time.AfterFunc(laterWait, func() {
+		b.timer = time.AfterFunc(b.later, func() {
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			if b.timer = nil; len(b.queue) > 0 {

@@ -21,6 +21,7 @@ type trial struct {
 
 func newTrial() *trial {
 	r := &trial{begin: time.Now()}
+	r.later = laterWait
 	r.send = func(batch []*call) {
 		r.sizes = append(r.sizes, len(batch))
 		r.times = append(r.times, time.Since(r.begin))

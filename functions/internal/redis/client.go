@@ -100,7 +100,7 @@ func Open(rawURL string) (*Client, error) {
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}}
 	c.options.OnConnect = c.greet
-	c.batches = &batches{send: c.send}
+	c.batches = &batches{send: c.send, later: laterWait}
 	return c, nil
 }
 

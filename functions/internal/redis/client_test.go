@@ -115,6 +115,7 @@ func TestManyAtOnceShareRoundTrips(t *testing.T) {
 func TestLaterTravelsWithTheNext(t *testing.T) {
 	t.Parallel()
 	c := open(t, redistest.Start(t).URL())
+	c.batches.later = time.Hour // however long this goroutine is kept waiting
 	must(t, c, count, []string{"n"})
 	answers := make(chan any, 3)
 	done := func(v any, err error) {
@@ -133,6 +134,7 @@ func TestLaterTravelsWithTheNext(t *testing.T) {
 		t.Errorf("the later one's answer = %v", got)
 	}
 	// Alone, and done may wait for what it asks for itself.
+	c.batches.later = laterWait
 	c.EvalLater(count, []string{"n"}, nil, func(any, error) { done(c.Eval(context.Background(), count, []string{"n"})) })
 	if got := <-answers; got != int64(6) || c.RoundTrips() != before+3 {
 		t.Errorf("answer %v after %d round trips, want 6 after 3", got, c.RoundTrips()-before)
@@ -158,6 +160,7 @@ func TestNeighboursOfAFailure(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := open(t, tt.url)
+			c.batches.later = time.Hour // however long this goroutine is kept waiting
 			failed := make(chan error, 1)
 			for range 2 { // the second time the scripts are known
 				before := c.RoundTrips()
@@ -198,15 +201,16 @@ func TestNothingIsRunTwice(t *testing.T) {
 				_, err := c.Eval(context.Background(), count, []string{"n"})
 				failed <- err
 			}()
-			// Whoever sent it again after the time-out would succeed now.
 			select {
 			case err := <-failed:
-				failed <- err
+				if err == nil || !strings.Contains(err.Error(), "no answer in time") {
+					t.Errorf("error = %v", err)
+				}
+				s.Thaw()
 			case <-time.After(timeout + 500*time.Millisecond):
-			}
-			s.Thaw()
-			if err := <-failed; err == nil || !strings.Contains(err.Error(), "no answer in time") {
-				t.Errorf("error = %v", err)
+				// A busy machine; or else it was sent again, which would succeed now.
+				s.Thaw()
+				<-failed
 			}
 			eventually(t, "the script to run", func() bool { return s.Do("GET", "n") != "" })
 			if got := s.Do("GET", "n"); got != "1" {
@@ -230,15 +234,19 @@ func TestContextEndsTheWaiting(t *testing.T) {
 	s := redistest.Start(t)
 	c := open(t, s.URL())
 	must(t, c, count, []string{"n"})
-	s.Freeze()
-	ctx, cancel := context.WithCancel(t.Context())
-	time.AfterFunc(20*time.Millisecond, cancel)
-	begin := time.Now()
-	_, err := c.Eval(ctx, count, []string{"n"})
-	if took := time.Since(begin); !errors.Is(err, context.Canceled) || took > timeout/2 {
-		t.Errorf("Eval = %v after %v", err, took)
+	sent, goOn := make(chan struct{}), make(chan struct{})
+	c.batches.send = func(batch []*call) {
+		close(sent)
+		<-goOn
+		c.batches.send = c.send
+		c.send(batch)
 	}
-	s.Thaw()
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-sent; cancel() }()
+	if _, err := c.Eval(ctx, count, []string{"n"}); !errors.Is(err, context.Canceled) {
+		t.Errorf("Eval = %v", err)
+	}
+	close(goOn)
 	// The pipeline went on, and the one behind it goes its way.
 	if got := must(t, c, count, []string{"n"}); got != int64(3) {
 		t.Errorf("answer = %v, want 3", got)
@@ -402,7 +410,7 @@ func TestInfo(t *testing.T) {
 	t.Parallel()
 	for mode, s := range map[string]*redistest.Server{"standalone": redistest.Start(t), "cluster": redistest.StartCluster(t, 1)} {
 		got, err := open(t, s.URL()).Info(t.Context())
-		if err != nil || got.Mode != mode || got.PingMs <= 0 || got.PingMs > 1000 || got.UsedMemory < 100_000 {
+		if err != nil || got.Mode != mode || got.PingMs <= 0 || got.UsedMemory < 100_000 {
 			t.Errorf("Info = %+v, %v", got, err)
 		}
 		if want := field(s.Do("INFO", "server"), "redis_version"); got.Version != want {
@@ -450,20 +458,19 @@ func TestCloseAnswersEveryCall(t *testing.T) {
 	for range calls {
 		c.EvalLater(count, []string{"n"}, nil, func(_ any, err error) { answers <- err })
 	}
-	begin := time.Now()
 	if err := c.Close(); err == nil {
 		t.Error("Close of a client that waits for a frozen server: no error")
 	}
-	if took := time.Since(begin); took > drainTimeout+time.Second {
-		t.Errorf("Close took %v", took)
-	}
+	closed := 0
 	for range calls {
 		if err := <-answers; err == nil {
 			t.Error("an answer from a frozen server")
+		} else if strings.Contains(err.Error(), "the client is closed") {
+			closed++
 		}
 	}
-	if took := time.Since(begin); took > drainTimeout+time.Second {
-		t.Errorf("the last call was answered after %v", took)
+	if closed < calls-2*maxBatch { // else each pipeline waited for its time-out
+		t.Errorf("%d calls were answered because the client is closed", closed)
 	}
 }
 
