@@ -106,7 +106,7 @@ func TestRedisStoppedInTheMiddle(t *testing.T) {
 	defer outage.Wait()
 	codes := make(map[string]int)
 	for begin := time.Now(); len(left) > 0; {
-		if time.Since(begin) > 2*time.Minute {
+		if time.Since(begin) > 3*time.Minute {
 			t.Fatalf("%d requests are not taken", len(left))
 		}
 		got, givenBack := call(t, f, 30*time.Second, arrayOf(left...))
@@ -219,22 +219,22 @@ func TestRedisFlushedDuringARun(t *testing.T) {
 	}
 }
 
-// TestStopByEvent: within a second no push begins on any instance; start lets
-// the rest follow.
+// TestStopByEvent: after it no push begins on any instance but what a second of the
+// quota had on its way; start lets the rest follow.
 func TestStopByEvent(t *testing.T) {
 	t.Parallel()
-	const n = 300
+	const n, qps = 300, 60
 	server, endpoint := world(t, n)
-	state := "REPUSH_STATE=" + redistest.Start(t).URL()
-	one, first := inProcess(t, endpoint, state, "REPUSH_QPS=60")
-	other, second := inProcess(t, endpoint, state, "REPUSH_QPS=60")
+	env := []string{"REPUSH_STATE=" + redistest.Start(t).URL(), fmt.Sprint("REPUSH_QPS=", qps)}
+	one, first := inProcess(t, endpoint, env...)
+	other, second := inProcess(t, endpoint, env...)
 	defer one.state.Close()
 	defer other.state.Close()
 	var runs sync.WaitGroup
 	deliver := func() {
 		for i, f := range []*function{one, other} {
 			runs.Go(func() {
-				if _, givenBack := call(t, f, 20*time.Second, arrayOf(requests(i*n/2, n/2, func(r *events.Requested) { r.OperationID = "op" })...)); givenBack {
+				if _, givenBack := call(t, f, time.Minute, arrayOf(requests(i*n/2, n/2, func(r *events.Requested) { r.OperationID = "op" })...)); givenBack {
 					t.Error("stopped work was given back")
 				}
 			})
@@ -245,15 +245,13 @@ func TestStopByEvent(t *testing.T) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	call(t, one, time.Minute, controlEvent(t, events.TypeOperationRequested, events.Operation{Action: events.Stop, Reason: "a test"}))
-	stopped := time.Now()
+	stopped := server.Deliveries().Total
 	runs.Wait()
 	call(t, other, 20*time.Second, controlEvent(t, events.TypeSweepRequested, events.Sweep{}))
-	for _, d := range server.Deliveries().List {
-		if d.At.After(stopped.Add(time.Second)) {
-			t.Fatalf("a push %v after the stop", d.At.Sub(stopped))
-		}
-	}
 	before := server.Deliveries().Total
+	if before > stopped+qps {
+		t.Fatalf("%d pushes after the stop, at %d a second", before-stopped, qps)
+	}
 	status, _ := call(t, one, time.Minute, controlEvent(t, events.TypeOperationRequested, events.Operation{Action: events.Status, OperationID: "op"}))
 	var report struct {
 		Progress struct {
@@ -333,7 +331,7 @@ func TestRedisAwayAtTheStart(t *testing.T) {
 		t.Errorf("describe = %s", said)
 	}
 	store.Restart()
-	for begin := time.Now(); server.Deliveries().Total == 0 && time.Since(begin) < 20*time.Second; {
+	for begin := time.Now(); server.Deliveries().Total == 0 && time.Since(begin) < 2*time.Minute; {
 		call(t, f, 10*time.Second, request("event-0", 0))
 	}
 	onceEach(t, server, 1)

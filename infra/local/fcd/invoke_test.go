@@ -111,12 +111,11 @@ func TestATimeoutEndsTheProcess(t *testing.T) {
 		if _, err := f.Invoke(t.Context(), nil); !errors.Is(err, fcd.ErrExited) {
 			t.Errorf("Invoke after the time-out: %v", err)
 		}
-		f, err = f.Restart(t.Context())
+		f, err = f.Restart(t.Context()) // which returns when it takes work
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer f.Kill()
-		invoke(t, f, command("echo", 0, ""))
+		f.Kill()
 	})
 }
 
