@@ -25,10 +25,11 @@ type answer struct {
 	requestID string
 	code      string
 	text      string
+	denied    bool // there is a Success, and it is not true
 }
 
 // classify judges an answer. Accepted is only what is documented: 200 with a
-// JSON object that has a RequestId and no Code. An error is judged by its code,
+// JSON object that has a RequestId and no Code, and does not deny its Success. An error is judged by its code,
 // never by its status alone, and Unknown is everything else. Sources: help page
 // "Return results" for the shape, apache/rocketmq AdminBrokerProcessor for "not
 // online".
@@ -42,7 +43,7 @@ func classify(status int, body []byte) answer {
 	switch row := find(a.code); {
 	case !readable:
 		a.text = "an answer of status " + strconv.Itoa(status) + " that is not what is documented"
-	case a.code == "" && status == http.StatusOK && a.requestID != "":
+	case a.code == "" && status == http.StatusOK && a.requestID != "" && !a.denied:
 		return answer{kind: accepted, requestID: a.requestID}
 	case a.code == "":
 		a.text = "an answer of status " + strconv.Itoa(status) + " that is neither success nor error"
@@ -67,6 +68,7 @@ func (a *answer) read(body []byte) (message string, ok bool) {
 		if strings.EqualFold(name, "Code") {
 			codes = append(codes, raw)
 		}
+		a.denied = a.denied || strings.EqualFold(name, "Success") && strings.Trim(string(raw), `"`) != "true"
 	}
 	if codes != nil {
 		if a.code, ok = token(codes[0]); !ok || len(codes) > 1 {

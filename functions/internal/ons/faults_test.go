@@ -59,6 +59,8 @@ var oddAnswers = map[string]struct {
 	"200 with a lower-case code":   {says(200, `{"RequestId":"R","code":"X"}`), pushing.Unknown},
 	"200 with two codes":           {says(200, `{"RequestId":"R","Code":"","code":"X"}`), pushing.Unknown},
 	"200 with an object as code":   {says(200, `{"RequestId":"R","Code":{}}`), pushing.Unknown},
+	"200 without success":          {says(200, `{"RequestId":"R","Success":false,"Message":"x"}`), pushing.Unknown},
+	"200 without success, as text": {says(200, `{"RequestId":"R","success":"false"}`), pushing.Unknown},
 	"201":                          {says(201, okBody), pushing.Unknown},
 	"204":                          {says(204, ``), pushing.Unknown},
 	"400 numeric code":             {says(400, `{"RequestId":"R","Code":400,"Message":"x"}`), pushing.Unknown},

@@ -56,6 +56,9 @@ func documentedSuccess(status int, body []byte) bool {
 		if strings.EqualFold(name, "code") && value != nil && value != "" {
 			return false
 		}
+		if strings.EqualFold(name, "success") && value != true && value != "true" {
+			return false
+		}
 	}
 	id, ok := fields["RequestId"].(string)
 	return ok && id != ""
