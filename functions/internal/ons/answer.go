@@ -116,16 +116,20 @@ var leaky = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`\S*(?:://|%3A%2F%2F|(?:AccessKeyId|SecurityToken|Signature\w*)(?:=|%))\S*|invalid proxy address.*`)
 })
 
+// escaped is what stands between two letters or digits in whatever way: as itself,
+// or as URLs (which a string to sign escapes twice), JSON or HTML write it.
+const escaped = `[^A-Za-z0-9](?:[^A-Za-z0-9]|u?[0-9A-Fa-f]{2,4})*`
+
 // redact makes text fit to be shown: one line, bounded, with nothing of the
 // credentials, the signature or a URL in it.
 func (x *exchange) redact(text string) string {
 	query, _ := url.ParseQuery(x.query)
 	for _, secret := range []string{x.signer.AccessKeyID, x.signer.AccessKeySecret, x.signer.SecurityToken, query.Get("Signature"), query.Get("SignatureNonce")} {
-		for range 3 { // a string to sign is escaped twice
-			if secret != "" {
-				text = strings.ReplaceAll(text, secret, "[redacted]")
-			}
-			secret = url.QueryEscape(secret)
+		runs := strings.FieldsFunc(secret, func(c rune) bool {
+			return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9')
+		})
+		if runs != nil {
+			text = regexp.MustCompile(strings.Join(runs, escaped)).ReplaceAllLiteralString(text, "[redacted]")
 		}
 	}
 	text = leaky().ReplaceAllLiteralString(text, "[redacted]")

@@ -97,6 +97,7 @@ var oddAnswers = map[string]struct {
 	"not HTTP":                   {hijack("SSH-2.0-OpenSSH_9.6\r\n"), pushing.Unknown},
 	"echoes the query":           {echo(400, `{"Code":"SignatureDoesNotMatch","Message":"Specified signature is not matched with our calculation. server string to sign is:POST&%%2F&%s %s"}`), pushing.Credentials},
 	"echoes the query elsewhere": {echo(400, `{"Code":"InvalidParameter","Message":"bad %s and %s and own/Secret+Key= CAISown%%2FToken%%2B42%%3D%%3D"}`), pushing.Refused},
+	"echoes credentials in JSON": {says(400, `{"Code":"InvalidParameter","Message":"bad {\"key\":\"own\\/Secret\\u002bKey=\"} and CAISown&#47;Token%25252b42== {"}`), pushing.Refused},
 	"echoes the query as HTML":   {echo(502, `<a href="%s">%s</a>`), pushing.Unknown},
 	"echoes the query as head": {func(w http.ResponseWriter, r *http.Request) {
 		hijack("HTP/1.1 "+r.URL.String()+"\r\n\r\n")(w, r)
@@ -157,7 +158,7 @@ func wantNoSecret(t *testing.T, a *api, err error) {
 	for at := err; at != nil; at = errors.Unwrap(at) {
 		text := fmt.Sprintf("%v %+v %#v %q", at, at, at, at)
 		for _, secret := range secrets {
-			for _, form := range []string{secret, url.QueryEscape(secret), url.QueryEscape(url.QueryEscape(secret))} {
+			for _, form := range []string{secret, url.QueryEscape(secret), url.QueryEscape(url.QueryEscape(secret)), "Secret\\u002bKey", "Token%25252b42"} {
 				if strings.Contains(text, form) {
 					t.Errorf("%q is shown in %s", form, text)
 				}
