@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -62,6 +63,34 @@ func TestOneThatIsRefused(t *testing.T) {
 		err := runner(j, f).Run(t.Context(), t.Context())
 		if c := j.Counts(); err == nil || c.Decided != 99 || c.Open != 1 || time.Since(began) > 100*time.Second {
 			t.Errorf("%v after %s: %+v", err, time.Since(began), c)
+		}
+	})
+}
+
+// TestOneThatIsNeverAnswered, at a target that is asked for one at a time and waited for
+// longer than an outage is allowed to last: the others are asked for, and why one is in
+// doubt is said.
+func TestOneThatIsNeverAnswered(t *testing.T) {
+	t.Parallel()
+	j := journal(t, 20)
+	synctest.Test(t, func(t *testing.T) {
+		f := &function{TB: t, ails: func(id string, _ int) *Answer {
+			if id == "r5" {
+				return &Answer{Status: Unanswered, Why: "no answer in time"}
+			}
+			return nil
+		}}
+		r := runner(j, f)
+		r.Most = 1
+		r.Send = func(ctx context.Context, batch []events.Event) []Answer {
+			if batch[0].ID == "r5" {
+				time.Sleep(outageAllowed + time.Second)
+			}
+			return f.send(ctx, batch)
+		}
+		err := r.Run(t.Context(), t.Context())
+		if c := j.Counts(); err == nil || !strings.Contains(err.Error(), "no answer in time") || c.Decided != 19 || c.InDoubt != 1 {
+			t.Errorf("%v: %+v", err, c)
 		}
 	})
 }

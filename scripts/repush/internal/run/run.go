@@ -73,8 +73,8 @@ var (
 )
 
 // A target that refuses, or does not answer, is tried with one request at a time, after
-// a pause that doubles; after a minute without any success the run stops. One that never
-// took anything is tried three times, and not at all where it did not answer.
+// a pause that doubles; after a minute without any success, counted from the first
+// failure, the run stops. One that never took anything is tried three times, and not at all where it did not answer.
 const (
 	outageAllowed = time.Minute
 	firstTries    = 3
@@ -94,10 +94,11 @@ type work struct {
 	// one. Until held nothing is tried.
 	failures   int
 	failed     error // the last one
-	unanswered bool  // one of them
+	unanswered error // the last of those without an answer
 	lastFailed time.Time
 	held       time.Time
-	lastWorked time.Time // zero: never
+	worked     bool      // the target took one
+	down       time.Time // since when it takes none: the last that it took, or the first failure after that
 	lastNews   time.Time // when something was asked for the first time, or decided
 	decided    int
 	why        string // of the last answer that decided nothing
@@ -132,7 +133,11 @@ func (r Runner) Run(ctx, leave context.Context) error {
 		if c.Decided != w.decided { // by answers, or by events
 			w.decided, w.lastNews = c.Decided, time.Now()
 		}
-		if w.flying == 0 && len(w.queue) == 0 && c.Open+c.Parked == 0 {
+		switch {
+		case w.flying > 0 || len(w.queue) > 0 || c.Open+c.Parked > 0:
+		case c.InDoubt > 0:
+			return w.unanswered
+		default:
 			return nil
 		}
 		if len(w.queue) == 0 && len(w.later) > 0 && time.Since(w.lastNews) > r.Patience {
@@ -233,7 +238,7 @@ func (w *work) pick(n int) (batch []int) {
 // take works the answers of a batch in. The error ends the run.
 func (w *work) take(got batchAnswer) error {
 	w.flying -= len(got.batch)
-	failed, unanswered := error(nil), false
+	failed := error(nil)
 	for i, at := range got.batch {
 		a := got.answers[i]
 		var err error
@@ -259,7 +264,7 @@ func (w *work) take(got batchAnswer) error {
 			failed = fmt.Errorf("the target refuses: %s", a.Why)
 		default:
 			failed = fmt.Errorf("no answer: %s", a.Why)
-			unanswered = true
+			w.unanswered = failed
 		}
 		if err != nil {
 			return err
@@ -270,15 +275,18 @@ func (w *work) take(got batchAnswer) error {
 	}
 	now := time.Now()
 	if failed == nil {
-		w.lastWorked = now
+		w.worked, w.down = true, now
 	} else {
-		w.failed, w.unanswered = failed, w.unanswered || unanswered
+		w.failed = failed
 	}
 	switch { // what began before the last failure tells nothing of after it
 	case got.began.Before(w.lastFailed):
 	case failed == nil:
 		w.failures, w.held = 0, time.Time{}
 	default:
+		if w.failures == 0 {
+			w.down = now
+		}
 		w.held = now.Add(min(shortestPause<<min(w.failures, 10), longestPause))
 		w.failures++
 		w.lastFailed = now
@@ -288,10 +296,9 @@ func (w *work) take(got batchAnswer) error {
 
 // givenUp is why the target is not tried any more.
 func (w *work) givenUp(now time.Time) error {
-	never := w.lastWorked.IsZero()
 	switch {
 	case w.failures == 0:
-	case never && w.flying == 0 && (w.unanswered || w.failures >= firstTries), !never && now.Sub(w.lastWorked) > outageAllowed:
+	case !w.worked && w.flying == 0 && (w.unanswered != nil || w.failures >= firstTries), w.worked && now.Sub(w.down) > outageAllowed:
 		return w.failed
 	}
 	return nil

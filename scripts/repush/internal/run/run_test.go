@@ -264,7 +264,7 @@ func TestAnswers(t *testing.T) {
 		"parked, then decided":     {ails: first(Parked, 3), want: Counts{Decided: 30}, asked: 33},
 		"given back, then decided": {ails: first(GivenBack, 3), want: Counts{Decided: 30}, asked: 33},
 		"refused, then taken":      {ails: first(Refused, 3), want: Counts{Decided: 30}, asked: 33},
-		"one has no answer":        {ails: first(Unanswered, 1), want: Counts{Decided: 29, InDoubt: 1}, asked: 30},
+		"one has no answer":        {ails: first(Unanswered, 1), want: Counts{Decided: 29, InDoubt: 1}, says: "no answer: because", asked: 30},
 		"all parked":               {ails: always(Parked), want: Counts{Parked: 30}, err: ErrImpatient, says: "not decided yet; the last answer: because"},
 		"all given back":           {ails: always(GivenBack), want: Counts{Open: 30}, err: ErrImpatient, says: "not decided yet; the last answer: because"},
 		"handed over":              {ails: always(HandedOver), want: Counts{HandedOver: 30}, asked: 30},
