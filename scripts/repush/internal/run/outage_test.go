@@ -95,6 +95,33 @@ func TestOneThatIsNeverAnswered(t *testing.T) {
 	})
 }
 
+// TestRefusedBesideParked ends: the answers about what is parked do not keep the run at
+// what is refused.
+func TestRefusedBesideParked(t *testing.T) {
+	t.Parallel()
+	j := journal(t, 20)
+	synctest.Test(t, func(t *testing.T) {
+		f := &function{TB: t, ails: func(id string, _ int) *Answer {
+			switch id {
+			case "r0":
+				return &Answer{Status: Refused, Why: "never"}
+			case "r1":
+				return &Answer{Status: Parked, Why: "nobody is online"}
+			}
+			return nil
+		}}
+		ctx, stop := context.WithTimeout(t.Context(), time.Hour)
+		defer stop()
+		r := runner(j, f)
+		r.Patience = 5 * time.Minute
+		began := time.Now()
+		err := r.Run(ctx, t.Context())
+		if c := j.Counts(); !errors.Is(err, ErrImpatient) || c.Decided != 18 || time.Since(began) > 10*time.Minute {
+			t.Errorf("%v after %s: %+v, %d asked", err, time.Since(began), c, len(f.order))
+		}
+	})
+}
+
 // TestNewsByEvents keeps the patience, and ends the run: what the function's own sweep
 // decides while every answer says parked.
 func TestNewsByEvents(t *testing.T) {

@@ -74,7 +74,8 @@ var (
 
 // A target that refuses, or does not answer, is tried with one request at a time, after
 // a pause that doubles; after a minute without any success, counted from the first
-// failure, the run stops. One that never took anything is tried three times, and not at all where it did not answer.
+// failure, the run stops. One that never took anything is tried three times, and not at
+// all where it did not answer.
 const (
 	outageAllowed = time.Minute
 	firstTries    = 3
@@ -86,7 +87,8 @@ const (
 type work struct {
 	Runner
 	window  window
-	queue   []int // not asked for in this run, in order
+	queue   []int // to ask for, in order: what was not asked for in this run, then what was refused
+	fresh   int   // how many of queue were not asked for
 	later   []due // to ask again, sorted; what comes new belongs to its end, mostly
 	flying  int
 	answers chan batchAnswer
@@ -125,6 +127,7 @@ func (r Runner) Run(ctx, leave context.Context) error {
 		Runner: r, window: window{qps: r.QPS, most: r.Most}, answers: make(chan batchAnswer),
 		queue: r.Journal.unfinished(), tries: make(map[int]int),
 	}
+	w.fresh = len(w.queue)
 	for {
 		if err := w.start(ctx, leave); err != nil {
 			return w.land(leave, err)
@@ -140,7 +143,7 @@ func (r Runner) Run(ctx, leave context.Context) error {
 		default:
 			return nil
 		}
-		if len(w.queue) == 0 && len(w.later) > 0 && time.Since(w.lastNews) > r.Patience {
+		if w.fresh == 0 && len(w.later) > 0 && time.Since(w.lastNews) > r.Patience {
 			return w.land(leave, fmt.Errorf("%w; the last answer: %s", ErrImpatient, w.why))
 		}
 		wait, stop := w.next()
@@ -228,8 +231,8 @@ func (w *work) pick(n int) (batch []int) {
 		}
 	}
 	more := min(max(n-len(batch), 0), len(w.queue))
-	if more > 0 {
-		w.lastNews = now
+	if more > 0 && w.fresh > 0 {
+		w.lastNews, w.fresh = now, max(w.fresh-more, 0)
 	}
 	batch, w.queue = append(batch, w.queue[:more]...), w.queue[more:]
 	return batch
