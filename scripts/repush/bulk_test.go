@@ -577,6 +577,29 @@ func TestMaybeTwiceIsSaid(t *testing.T) {
 	}
 }
 
+// TestDuplicateOfUnknown: what may have been pushed for somebody else is no success, and
+// the report names it, though the answer alone told of it.
+func TestDuplicateOfUnknown(t *testing.T) {
+	api, ids := crowd(t, 2, onsd.Quota{Kind: "none"}, onsd.Client{})
+	if err := api.AddFault(onsd.Fault{API: "OnsMessagePush", MsgID: ids[1], When: "after", Do: "cut"}); err != nil {
+		t.Fatal(err)
+	}
+	url := deployed(t, api)
+	for _, says := range []string{"1 unknown\n", "1 of these are duplicates of what may have been pushed"} {
+		unknowns := filepath.Join(t.TempDir(), "unknowns.csv")
+		status, stdout, stderr := repush(t.Context(), "", injecting(csvOf(t, ids), "--to", url, "--go")...)
+		if status != exitPartial || !strings.Contains(stdout, says) || strings.Count(stderr, ids[1]) != 1 || api.Deliveries().Total != 2 {
+			t.Errorf("status %d, %d deliveries\n%s\n%s", status, api.Deliveries().Total, stdout, stderr)
+		}
+		if status, _, stderr := repush(t.Context(), "", "report", stateOf(t, stdout), "--unknowns", unknowns); status != exitDone {
+			t.Fatalf("status %d\n%s", status, stderr)
+		}
+		if raw, err := os.ReadFile(unknowns); err != nil || !strings.Contains(string(raw), ids[1]) {
+			t.Errorf("%v: %s", err, raw)
+		}
+	}
+}
+
 // TestResumeKeepsTheLedger, from wherever it is typed.
 func TestResumeKeepsTheLedger(t *testing.T) {
 	api, ids := crowd(t, 1, onsd.Quota{Kind: "none"}, onsd.Client{})

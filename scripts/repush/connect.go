@@ -214,6 +214,9 @@ func answerOf(e events.Event, d delivery, began time.Time) run.Answer {
 		if asked, err := events.DecodeRequested(e.Data); err == nil {
 			c.Request.Data = &asked
 		}
+		if first := settled(d.Outcome, r.Message); first != d.Outcome {
+			c.First = &events.First{Outcome: first} // all that the answer tells of it
+		}
 		result, err := events.NewCompleted(c)
 		if err != nil {
 			return run.Answer{Status: run.Unanswered, Why: notRepush}

@@ -166,7 +166,7 @@ func (w *watch) write() {
 		if c.MaybeDuplicate {
 			how += ", maybe twice"
 		}
-		if c.Request.Data != nil && c.Outcome != events.Cancelled && (c.MaybeDuplicate || !endedWell(c.Outcome)) {
+		if c.Request.Data != nil && c.Outcome != events.Cancelled && (c.MaybeDuplicate || !endedWell(settled(c.Outcome, c.Message))) {
 			w.say("%s  %s  %s", how, c.Request.Data.MsgID, printable(strings.Trim(c.Code+": "+c.Message, ": ")))
 		}
 	}
@@ -204,6 +204,7 @@ func (o runOptions) conclude(cmd *cobra.Command, j *run.Journal, failed error) e
 		says string
 	}{
 		{c.MaybeTwice, "of these may have reached a consumer more than once"},
+		{c.Unsure, "of these are duplicates of what may have been pushed (unknown)"},
 		{c.HandedOver, "handed over to the queue: their result events tell the outcomes"},
 		{c.Parked, parkedWhere},
 		{c.InDoubt, "in doubt: they may have been pushed"},
@@ -242,7 +243,7 @@ func verdictOf(cmd *cobra.Command, c run.Counts, failed error) error {
 	case failed != nil:
 		fmt.Fprintf(cmd.ErrOrStderr(), "repush: %v\n", failed)
 		return errPartial
-	case c.Left() > 0:
+	case c.Left() > 0, c.Unsure > 0:
 		return errPartial
 	}
 	for outcome := range c.Outcomes {

@@ -63,6 +63,7 @@ type Journal struct {
 	states   []state
 	outcomes []events.Outcome // of what is decided
 	twice    []bool           // of these, maybeDuplicate
+	unsure   map[int]bool     // those that are duplicates of what is unknown
 	// maybeTwice, counts and results sum that up.
 	maybeTwice int
 	counts     map[state]int
@@ -224,6 +225,7 @@ func (j *Journal) add(e events.Event) error {
 	}
 	if j.byID == nil {
 		j.byID, j.byResult, j.ours = make(map[string]int), make(map[string]int), make(map[string]bool)
+		j.unsure = make(map[int]bool)
 		j.counts, j.results = make(map[state]int), make(map[events.Outcome]int)
 	}
 	if _, twice := j.byID[e.ID]; twice {
@@ -264,6 +266,9 @@ func (j *Journal) take(e events.Event) (tells bool, err error) {
 	}
 	j.outcomes[at], j.twice[at], j.ours[e.ID] = c.Outcome, c.MaybeDuplicate || j.twice[at], ours
 	j.results[c.Outcome]++
+	if delete(j.unsure, at); c.First != nil && cmp.Or(events.Outcome(c.First.Late), c.First.Outcome) == events.Unknown {
+		j.unsure[at] = true
+	}
 	return true, nil
 }
 
@@ -331,6 +336,8 @@ type Counts struct {
 	Outcomes                                   map[events.Outcome]int
 	// MaybeTwice counts those whose consumer may have been given them more than once.
 	MaybeTwice int
+	// Unsure counts duplicates of what may have been pushed, by whoever asked first.
+	Unsure int
 }
 
 // Left is how many a run still has to do with: all but what is decided and what is a
@@ -343,7 +350,7 @@ func (j *Journal) Counts() Counts {
 	defer j.mu.Unlock()
 	c := Counts{
 		Open: j.counts[open], InDoubt: j.counts[begun], Parked: j.counts[parked], HandedOver: j.counts[handedOver], Decided: j.counts[decided],
-		Outcomes: maps.Clone(j.results), MaybeTwice: j.maybeTwice,
+		Outcomes: maps.Clone(j.results), MaybeTwice: j.maybeTwice, Unsure: len(j.unsure),
 	}
 	maps.DeleteFunc(c.Outcomes, func(_ events.Outcome, n int) bool { return n == 0 })
 	return c
