@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -107,7 +108,14 @@ func (o runOptions) connectLocal(cmd *cobra.Command) (beginner, error) {
 			built.remove()
 			return c, err
 		}
-		c = connected{batch: 1, most: most, end: f.stop, remove: built.remove}
+		var ending atomic.Bool
+		c = connected{batch: 1, most: most, end: func() { ending.Store(true); f.stop() }, remove: built.remove}
+		go func() { // or it would be looked for until an outage is one
+			err := <-f.done
+			if f.done <- err; !ending.Load() {
+				w.stop(fmt.Errorf("the function on this machine ended (--logs shows why): %v", err))
+			}
+		}()
 		ask, err := openHTTP(f.URL+"/", token, o.timeout)
 		if err != nil {
 			c.end()

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -63,6 +65,35 @@ func TestQPSOfALocalRun(t *testing.T) {
 	calls := api.Calls("OnsMessagePush").List
 	if len(calls) != 6 || status != exitDone || calls[5].At.Sub(calls[0].At) < 2400*time.Millisecond {
 		t.Errorf("status %d, %d calls in %s\n%s", status, len(calls), time.Since(began), stderr)
+	}
+}
+
+// TestLocalFunctionDies in the middle: that is said, and the run goes on by resume.
+func TestLocalFunctionDies(t *testing.T) {
+	api, ids := crowd(t, 40, onsd.Quota{Kind: "none"}, onsd.Client{})
+	pid := filepath.Join(t.TempDir(), "pid")
+	bin := fileOf(t, "function", fmt.Sprintf("#!/bin/sh\n%s &\necho $! >%s\nwait $!\n", built(t), pid))
+	if err := os.Chmod(bin, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for api.Deliveries().Total < 5 && pause(t.Context(), 5*time.Millisecond) {
+		}
+		raw, _ := os.ReadFile(pid)
+		if n, err := strconv.Atoi(strings.TrimSpace(string(raw))); err == nil {
+			if p, err := os.FindProcess(n); err == nil {
+				_ = p.Kill()
+			}
+		}
+	}()
+	t.Setenv("REPUSH_PUSH_TIMEOUT", "2s") // leases end soon
+	status, stdout, stderr := repush(t.Context(), "", injecting(csvOf(t, ids), "--to", "local", "--ons", api.URL, "--bin", bin, "--go", "--yes")...)
+	if status != exitPartial || !strings.Contains(stderr, "repush: the function on this machine ended") {
+		t.Errorf("status %d\n%s\n%s", status, stdout, stderr)
+	}
+	status, stdout, stderr = repush(t.Context(), "", "resume", stateOf(t, stdout), "--bin", built(t))
+	if d := api.Deliveries(); status == exitFailed || d.Total != len(d.ByMessage) || strings.Contains(stdout, "go on with") {
+		t.Errorf("status %d, %d deliveries\n%s\n%s", status, d.Total, stdout, stderr)
 	}
 }
 
