@@ -139,7 +139,7 @@ func (o planOptions) run(cmd *cobra.Command) error {
 }
 
 // open takes the requests of the function and hands them to the target. stop ends
-// the run when that refuses one.
+// the run when that refuses one, or takes none for as long as a time-out.
 func (r *planRun) open(ctx context.Context, stop context.CancelCauseFunc) (*receiver, error) {
 	to := r.target
 	to.region, to.timeout = r.region, r.timeout
@@ -148,6 +148,7 @@ func (r *planRun) open(ctx context.Context, stop context.CancelCauseFunc) (*rece
 	if err != nil {
 		return nil, err
 	}
+	down, said := time.Time{}, "" // since when it takes none, and why
 	return receive(func(e events.Event) int {
 		if ctx.Err() != nil {
 			return http.StatusServiceUnavailable
@@ -159,9 +160,19 @@ func (r *planRun) open(ctx context.Context, stop context.CancelCauseFunc) (*rece
 				code, _, _ := strings.Cut(d.Message, ": ")
 				r.badly[string(settled(d.Outcome, d.Message))+" "+code]++
 			}
+			down = time.Time{}
 			return http.StatusAccepted
 		case d.Status == refused || d.Message == notRepush:
 			stop(errors.New("the target refused a request: " + d.Message))
+			return http.StatusServiceUnavailable
+		case down.IsZero():
+			down = time.Now()
+		case time.Since(down) > r.timeout:
+			stop(fmt.Errorf("the target took no request for %s: %s", r.timeout, d.Message))
+		}
+		if d.Message != said {
+			r.say("the target does not take a request: %s", d.Message)
+			said = d.Message
 		}
 		return http.StatusServiceUnavailable
 	})

@@ -343,6 +343,22 @@ func TestPlanTargetRefuses(t *testing.T) {
 	}
 }
 
+// TestPlanTargetTakesNothing: that is said, and ends it after as long as a time-out.
+func TestPlanTargetTakesNothing(t *testing.T) {
+	api := withAPI(t)
+	target, g := requestsTarget(t, func(n int) int {
+		if n < 3 {
+			return http.StatusOK
+		}
+		return http.StatusInternalServerError
+	})
+	status, _, stderr := repush(t.Context(), "", planFor(t, api, "--go", "--to", target, "--timeout", "3s")...)
+	if status != exitFailed || !strings.Contains(stderr, "took no request for 3s: the target answered 500; 3 requests were handed over by this run; the same command goes on") || g.count() != 3 ||
+		strings.Count(stderr, "does not take a request: the target answered 500") != 1 {
+		t.Errorf("status %d, %d requests\n%s", status, g.count(), stderr)
+	}
+}
+
 // TestReceiver takes each event once, and what is no event not at all.
 func TestReceiver(t *testing.T) {
 	t.Parallel()
