@@ -177,8 +177,9 @@ func (r *reading) take(in Input, rec record) bool {
 	return true
 }
 
-// request makes the event of a request. Its id follows from the operation, the message
-// and the generation: what is injected again is the same request.
+// request makes the event of a request. Its id follows from the run, whose name is the
+// operation of the defaults, the message and the generation: what is injected again, a
+// manifest too, is another request, so that what failed can be tried anew.
 func (r *reading) request(place string, f fields) {
 	all := maps.Clone(r.defaults)
 	maps.Copy(all, f)
@@ -188,7 +189,7 @@ func (r *reading) request(place string, f fields) {
 		r.wrong(place, err)
 		return
 	}
-	sum := sha256.Sum256([]byte(asked.OperationID + "\x00" + message(asked)))
+	sum := sha256.Sum256([]byte(r.Defaults.OperationID + "\x00" + message(asked)))
 	r.add(Item{Place: place, Request: asked, Event: events.Event{
 		ID: "repush-" + hex.EncodeToString(sum[:16]), Source: "repush/inject/" + r.Defaults.RequestedBy,
 		Type: events.TypeMessageRequested, Time: r.Now.UTC().Truncate(time.Second),

@@ -264,8 +264,8 @@ func TestRow(t *testing.T) {
 	check(t, b)
 }
 
-// TestEvent: the id of what is made follows from operation, message and generation
-// alone; it is fixed, for what was sent by another version is the same request.
+// TestEvent: the id of what is made follows from run, message and generation alone,
+// whatever operation a row or a manifest is of.
 func TestEvent(t *testing.T) {
 	t.Parallel()
 	made := read(t, "", data, flags()).Items[0].Event
@@ -276,13 +276,14 @@ func TestEvent(t *testing.T) {
 	}
 	o := flags()
 	o.Defaults.OperationID = "op-2"
-	same := []string{data + "\n", strings.Replace(data, first, strings.ToLower(first), 1), strings.Replace(data, "}", `,"generation":1,"dryRun":true}`, 1)}
+	of := strings.Replace(data, "}", `,"operationId":"plan-1"}`, 1)
+	same := []string{of, data + "\n", strings.Replace(data, first, strings.ToLower(first), 1), strings.Replace(data, "}", `,"generation":1,"dryRun":true}`, 1)}
 	for _, text := range same {
 		if id := read(t, "", text, flags()).Items[0].Event.ID; id != made.ID {
 			t.Errorf("%s: another id", text)
 		}
 	}
-	for _, other := range []Batch{read(t, "", data, o), read(t, "", strings.Replace(data, "}", `,"generation":2}`, 1), flags()), read(t, "", strings.Replace(data, "orders", "order", 1), flags())} {
+	for _, other := range []Batch{read(t, "", data, o), read(t, "", of, o), read(t, "", strings.Replace(data, "}", `,"generation":2}`, 1), flags()), read(t, "", strings.Replace(data, "orders", "order", 1), flags())} {
 		if other.Items[0].Event.ID == made.ID {
 			t.Errorf("the same id: %s", other.Items[0].Event.Data)
 		}
