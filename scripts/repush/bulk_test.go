@@ -510,6 +510,9 @@ func TestReportDestroysNothing(t *testing.T) {
 	if status, _, stderr := repush(t.Context(), "", "resume", state, "--report", state); status != exitUsage || !strings.Contains(stderr, "as something else") {
 		t.Errorf("onto the state file: status %d\n%s", status, stderr)
 	}
+	if status, _, stderr := repush(t.Context(), "", injecting(csvOf(t, []string{"C0000000000000000000000000000002"}), "--to", server.URL, "--go", "--report", state)...); status != exitUsage || !strings.Contains(stderr, "is the state file of a run") {
+		t.Errorf("onto that of another run: status %d\n%s", status, stderr)
+	}
 	for path, want := range map[string][]byte{file: before, state: kept} {
 		if got, err := os.ReadFile(path); err != nil || string(got) != string(want) {
 			t.Errorf("%s was changed: %v", path, err)

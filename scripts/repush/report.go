@@ -12,6 +12,7 @@ import (
 
 	"github.com/ons-repush/ons-repush/events"
 	"github.com/ons-repush/ons-repush/scripts/repush/internal/report"
+	"github.com/ons-repush/ons-repush/scripts/repush/internal/run"
 )
 
 type reportOptions struct {
@@ -143,6 +144,10 @@ func checkOutput(name string, others ...string) error {
 		return usage(fmt.Errorf("%s: must be a file, in a folder that is there", name))
 	case slices.ContainsFunc(others, func(other string) bool { return sameFile(name, other) }):
 		return usage(fmt.Errorf("%s: is read, or written, as something else", name))
+	case err == nil && info.Mode().IsRegular():
+		if _, isNone := run.ReadHeader(name); isNone == nil {
+			return usage(fmt.Errorf("%s: is the state file of a run, which is not written over", name))
+		}
 	}
 	return nil
 }
