@@ -260,6 +260,9 @@ func (o *localFlags) complete(ctx context.Context, ledger string) (keys sink.Cre
 	if o.region == "" {
 		return keys, usage(errors.New("--region: is required, or REPUSH_REGION in the environment"))
 	}
+	if o.timeout <= 0 {
+		return keys, usage(errors.New("--timeout: must be above 0"))
+	}
 	if _, _, err := endpoint(cmp.Or(o.ons, "https://default")); err != nil {
 		return keys, usage(fmt.Errorf("--ons: %w", err))
 	}

@@ -186,6 +186,8 @@ func TestInjectRefuses(t *testing.T) {
 		"standard input twice":       {[]string{"-", "-", "--to", "https://repush.example"}, exitUsage, "read once"},
 		"no reason":                  {[]string{"-", "--to", "https://repush.example", "--reason", ""}, exitUsage, "--reason: is required"},
 		"a quota of nothing":         {[]string{"-", "--to", "https://repush.example", "--qps", "0"}, exitUsage, "--qps: must be"},
+		"no time":                    {[]string{"-", "--to", "https://repush.example", "--timeout", "0"}, exitUsage, "--timeout: must be"},
+		"no time, local":             {[]string{"-", "--to", "local", "--region", "r", "--timeout", "-1s"}, exitUsage, "--timeout: must be"},
 		"local, and elsewhere":       {[]string{"-", "--to", "local", "--endpoint", "localhost:1"}, exitUsage, "--endpoint"},
 		"a ledger elsewhere":         {[]string{"-", "--to", "https://repush.example", "--state", "ledger"}, exitUsage, "--to local"},
 		"one message, local":         {append(askFor(stuckMessage), "--to", "local"), exitUsage, "repush push"},

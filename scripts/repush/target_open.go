@@ -33,6 +33,8 @@ func (o targetOptions) open(ctx context.Context) (target, error) {
 	}
 	isFC := kind == "fc" || kind == "fc2"
 	switch {
+	case o.timeout <= 0:
+		return nil, usage(errors.New("--timeout: must be above 0"))
 	case isFC && (parts == nil || (parts[1] == "") != (kind == "fc")):
 		return wrong(errors.New("write fc://FUNCTION or fc2://SERVICE/FUNCTION, and ?qualifier=ALIAS behind it"))
 	case isFC && o.endpoint == "" && !fcAccount.MatchString(o.account+"."+o.region):
