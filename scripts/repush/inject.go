@@ -157,6 +157,9 @@ func printDeliveries(out io.Writer, all []delivery, asObject bool) error {
 	w := tabwriter.NewWriter(printableLines(out), 0, 0, 2, ' ', 0)
 	for _, d := range all {
 		fmt.Fprintf(w, "%s\t%s\t%s\n", printable(d.EventID), cmp.Or(string(d.Outcome), string(d.Status)), d.Message)
+		if d.Status == unanswered || d.Status == givenBack {
+			d.Hint = "the same command asks again; the function's ledger knows what was done"
+		}
 		if d.Hint != "" {
 			fmt.Fprintf(w, "\tnext\t%s\n", d.Hint)
 		}

@@ -293,6 +293,8 @@ func openHTTP(address, token string, each time.Duration) (target, error) {
 				d.Status = givenBack
 			}
 			return d, nil
+		case resp.StatusCode/100 == 3:
+			return delivery{}, &refusal{status: resp.StatusCode, next: "(a redirect, which is not followed: name the address it leads to)"}
 		case resp.StatusCode/100 != 2:
 			return delivery{}, &refusal{status: resp.StatusCode}
 		case resp.StatusCode == http.StatusOK && len(bytes.TrimSpace(answer)) > 0: // a page of somebody in between, for one
