@@ -40,7 +40,7 @@ type page struct {
 	Style, Script         template.HTML
 	Charts                []chart
 	Causes                []cause
-	Problems              []item // and what was maybe given twice, which comes first
+	Problems              []item // and behind them what was maybe given twice
 	More                  int    // that are not among Problems
 	Unread                []string
 	LeftLinks, AgainLinks []template.URL
@@ -51,14 +51,14 @@ func (r Report) page(most int) page {
 	var twice, problems []item
 	for _, i := range r.items {
 		switch {
-		case i.MaybeDuplicate:
-			twice = append(twice, i)
 		case isProblem(i.Fate):
 			problems = append(problems, i)
+		case i.MaybeDuplicate:
+			twice = append(twice, i)
 		}
 	}
-	first := min(len(twice), most/2) // neither crowds the other out
-	problems = slices.Concat(twice[:first], problems, twice[first:])
+	first := min(len(problems), max(most/2, most-len(twice))) // neither crowds the other out
+	problems = slices.Concat(problems[:first], twice, problems[first:])
 	shown := min(most, len(problems))
 	return page{Report: r, Causes: r.causes, Unread: r.problems, Problems: problems[:shown], More: len(problems) - shown}
 }

@@ -80,7 +80,8 @@ func TestEscapeMarkdown(t *testing.T) {
 	}
 }
 
-// TestWhatWasGivenTwiceIsNamed: by each form, however much else there is to look at.
+// TestWhatWasGivenTwiceIsNamed: by each form, however much else there is to look at, and
+// behind what failed.
 func TestWhatWasGivenTwiceIsNamed(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ twice, failed, wantTwice, wantFailed, more int }{
@@ -108,6 +109,9 @@ func TestWhatWasGivenTwiceIsNamed(t *testing.T) {
 			twice, failed := strings.Count(rows, "| pushed, **maybe given twice** |"), strings.Count(rows, "| failed |")
 			if more := r.page(mostInTicket).More; twice != test.wantTwice || failed != test.wantFailed || more != test.more {
 				t.Errorf("%d twice, %d failed, %d more\n%s", twice, failed, more, rows)
+			}
+			if test.failed > 0 && strings.Index(rows, "| pushed,") < strings.Index(rows, "| failed |") {
+				t.Errorf("what failed does not come first:\n%s", rows)
 			}
 			if page, err := os.ReadFile(written(t, in.String())); err != nil || strings.Count(string(page), "<strong>maybe given twice</strong>") != test.twice {
 				t.Errorf("%v: %d of %d are on the page", err, strings.Count(string(page), "<strong>maybe given twice</strong>"), test.twice)
