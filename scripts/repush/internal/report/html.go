@@ -42,6 +42,7 @@ type page struct {
 	Causes                []cause
 	Problems              []item // and behind them what was maybe given twice
 	More                  int    // that are not among Problems
+	Lapsed                bool   // some are left whose notAfter passed
 	Unread                []string
 	LeftLinks, AgainLinks []template.URL
 	Table                 table
@@ -60,7 +61,8 @@ func (r Report) page(most int) page {
 	first := min(len(problems), max(most/2, most-len(twice))) // neither crowds the other out
 	problems = slices.Concat(problems[:first], twice, problems[first:])
 	shown := min(most, len(problems))
-	return page{Report: r, Causes: r.causes, Unread: r.problems, Problems: problems[:shown], More: len(problems) - shown}
+	lapsed := slices.ContainsFunc(r.causes, func(c cause) bool { return c.Fate == events.Expired && c.Code == "NotAfter" })
+	return page{Report: r, Causes: r.causes, Unread: r.problems, Problems: problems[:shown], More: len(problems) - shown, Lapsed: lapsed}
 }
 
 // answersNote says what is missing of results that answers tell.

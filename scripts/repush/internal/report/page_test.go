@@ -206,6 +206,13 @@ func TestWhatComesFirst(t *testing.T) {
 			t.Errorf("%s offers the unknowns", name)
 		}
 	}
+	r = report(t, own(t, done(1, 1, events.Expired, coded("TooOld")))+own(t, done(2, 1, events.Failed)))
+	for name, write := range map[string]func(io.Writer) error{"page": r.WriteHTML, "Markdown": r.WriteMarkdown, "text": r.WriteText} {
+		var out strings.Builder
+		if err := write(&out); err != nil || strings.Contains(out.String(), "notAfter by which") {
+			t.Errorf("%s, %v: a notAfter is left out, where there was none", name, err)
+		}
+	}
 }
 
 // TestPageStandsAlone: nothing is loaded, and only its own style and script may run.

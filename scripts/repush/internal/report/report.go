@@ -63,6 +63,7 @@ type item struct {
 type cause struct {
 	Fate          events.Outcome
 	Code          string
+	Twice         bool // maybe given twice
 	Count         int
 	Message, Hint string // of one of them
 	Others        int    // of them say something else
@@ -94,6 +95,10 @@ func (r *Results) items() []item {
 			i := item{result: *one, Fate: one.Outcome, Asked: r.asked[request{one.Request.Source, one.Request.ID}]}
 			if one.Request.Data != nil && (one.own || i.Asked.MsgID == "") {
 				i.Asked = *one.Request.Data
+			}
+			if i.Fate == events.Pushed && i.MaybeDuplicate {
+				i.Message = cmp.Or(i.Message, "the consumer may have it twice")
+				i.Hint = cmp.Or(i.Hint, "compare with the consumer's own records, where a second delivery hurts")
 			}
 			i.Hint = cmp.Or(i.Hint, hint(i.Fate))
 			all = append(all, i)
@@ -133,10 +138,10 @@ func hint(o events.Outcome) string {
 
 func (r *Report) findCauses() {
 	for _, i := range r.items {
-		at := slices.IndexFunc(r.causes, func(c cause) bool { return c.Fate == i.Fate && c.Code == i.Code })
+		at := slices.IndexFunc(r.causes, func(c cause) bool { return c.Fate == i.Fate && c.Code == i.Code && c.Twice == i.MaybeDuplicate })
 		if at < 0 {
 			at = len(r.causes)
-			r.causes = append(r.causes, cause{Fate: i.Fate, Code: i.Code, Message: i.Message, Hint: i.Hint})
+			r.causes = append(r.causes, cause{Fate: i.Fate, Code: i.Code, Twice: i.MaybeDuplicate, Message: i.Message, Hint: i.Hint})
 		}
 		c := &r.causes[at]
 		c.Count++

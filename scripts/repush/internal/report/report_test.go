@@ -410,15 +410,18 @@ func TestSpreadsheetsRunNothing(t *testing.T) {
 	}
 }
 
-// TestCauses: one line for each outcome and code, what needs a person first.
+// TestCauses: one line for each outcome and code, what needs a person first. What was
+// maybe given twice has a line, and advice, of its own.
 func TestCauses(t *testing.T) {
 	t.Parallel()
 	says := func(message, hint string) func(*events.Completed) {
 		return func(c *events.Completed) { c.Code, c.Message, c.Hint = "C", message, hint }
 	}
 	r := report(t, own(t, done(1, 1, events.Pushed))+own(t, done(2, 2, events.Failed, coded("A")))+own(t, done(3, 3, events.Failed, says("m", "h")))+
-		own(t, done(4, 4, events.Failed, says("m", "h")))+own(t, done(5, 5, events.Failed, says("n", "h")))+own(t, done(6, 6, events.Unknown)))
-	want := []cause{{Fate: events.Unknown, Count: 1, Hint: hint(events.Unknown)}, {Fate: events.Failed, Code: "C", Count: 3, Message: "m", Hint: "h", Others: 1}, {Fate: events.Failed, Code: "A", Count: 1, Hint: hint(events.Failed)}, {Fate: events.Pushed, Count: 1}}
+		own(t, done(4, 4, events.Failed, says("m", "h")))+own(t, done(5, 5, events.Failed, says("n", "h")))+own(t, done(6, 6, events.Unknown))+
+		own(t, done(7, 7, events.Pushed, func(c *events.Completed) { c.MaybeDuplicate = true })))
+	want := []cause{{Fate: events.Unknown, Count: 1, Hint: hint(events.Unknown)}, {Fate: events.Failed, Code: "C", Count: 3, Message: "m", Hint: "h", Others: 1}, {Fate: events.Failed, Code: "A", Count: 1, Hint: hint(events.Failed)}, {Fate: events.Pushed, Count: 1},
+		{Fate: events.Pushed, Twice: true, Count: 1, Message: "the consumer may have it twice", Hint: "compare with the consumer's own records, where a second delivery hurts"}}
 	if diff := cmp.Diff(want, r.causes); diff != "" {
 		t.Error(diff)
 	}
