@@ -123,12 +123,12 @@ func TestWhy(t *testing.T) {
 			screen: "start a consumer of the group | repush push | online    nobody of GID_down", aPush: "is refused now, because nobody is online"},
 		"not consumed yet": {msgID: whyPending, verdict: "not consumed yet: the queue still delivers it by itself", screen: "a push is one more delivery | no dead letter of GID_billing",
 			aPush: "would be accepted for " + whyClient + "; maybe a duplicate, because the queue still delivers it"},
-		"not consumed, nobody online": {msgID: whyPending, more: []string{"--group", "GID_down"}, verdict: "nobody of GID_down is online", screen: "what its queue still has needs no push"},
+		"not consumed, nobody online": {msgID: whyPending, more: []string{"--group", "GID_down"}, verdict: "nobody of GID_down is online", screen: "what its queue still has needs no push | when somebody is; maybe a duplicate, because the queue may still deliver it"},
 		"consumed":                    {msgID: whyConsumed, verdict: "consumed already, skipped or being retried", screen: "the consumer's own records | repush push"},
 		"expired":                     {msgID: whyExpired, verdict: "the message does not exist any more, only its dead letter", screen: "message   does not exist | resend the dead letter in the console | in 2h0m", aPush: "would fail"},
-		"never existed":               {msgID: whyNever, verdict: "there is no such message in orders: it expired, as messages exist for three days, or it never was there", aPush: "would fail"},
+		"never existed":               {msgID: whyNever, verdict: "there is no such message in orders: it expired, as messages exist for three days, or it never was there", screen: "next      check id, topic, instance and region", aPush: "would fail"},
 		"another topic":               {msgID: whyDead, more: []string{"--topic", "refunds"}, verdict: "this names a dead letter, which is a copy: the message to push is " + whyDead + " in orders", screen: "repush why --instance 'MQ_INST_1_x' --topic 'orders'", aPush: "would be one more delivery of " + whyDead},
-		"a group of another topic":    {msgID: whyConsumed, more: []string{"--group", "GID_refunds"}, verdict: "GID_refunds does not subscribe to orders", screen: "check the group and its subscriptions"},
+		"a group of another topic":    {msgID: whyConsumed, more: []string{"--group", "GID_refunds"}, verdict: "GID_refunds does not subscribe to orders", screen: "check the group and its subscriptions | a push    would be accepted for 192.0.2.19@1; but the group does not subscribe to it"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			screen, w := whyAnswers(t, exitDone, whyAsk(api.URL, test.msgID, test.more...))
@@ -438,6 +438,7 @@ func TestWhySteps(t *testing.T) {
 		unseen  []string
 		dead    bool
 		gone    bool
+		offline bool
 		origin  string // whyDead when empty
 		says    string
 		not     string
@@ -447,6 +448,8 @@ func TestWhySteps(t *testing.T) {
 		"unknown, and then another":      {history: `{"pushes":2,"requests":[` + past(events.Unknown, 2*time.Minute, 1, "") + `,` + past(events.Pushed, time.Minute, 2, "") + `]}`, dead: true, says: "look again after 03:17Z", not: "repush | --again"},
 		"unknown, long ago":              {history: `{"pushes":1,"requests":[` + past(events.Unknown, 16*time.Minute, 1, "") + `]}`, dead: true, says: "own records | --again=2 pushes once more, if REPUSH_MAX_PUSHES allows", not: "wait:"},
 		"unknown, and a late answer":     {history: `{"pushes":1,"requests":[` + past(events.Unknown, 2*time.Minute, 1, `,"late":"pushed"`) + `]}`, dead: true, says: "own records | --reason \"WHY\" --again=2", not: "wait:"},
+		"waits, nobody online":           {history: `{"requests":[{"eventId":"e-1","generation":1,"code":"NoClientOnline"}]}`, dead: true, offline: true, says: "start a consumer of the group: the request that waits goes on by itself then | would wait for the request that is open", not: "repush"},
+		"waits":                          {history: `{"requests":[{"eventId":"e-1","generation":1,"code":"NoClientOnline"}]}`, dead: true, says: "repush status", not: "start"},
 		"pushed, and gone":               {history: `{"pushes":1,"requests":[` + past(events.Pushed, time.Hour, 1, "") + `]}`, gone: true, says: "generation 1 is closed", not: "repush | --again"},
 		"stopped":                        {history: `{"orders":["Stopped"]}`, dead: true, says: "ask who stopped it: start lets everything go on; then: | repush start"},
 		"stopped, and gone":              {history: `{"orders":["Stopped"]}`, gone: true, says: "would wait", not: "repush | ask who"},
@@ -463,6 +466,9 @@ func TestWhySteps(t *testing.T) {
 		w := why{At: at, NotSeen: make(map[string]whyFailure), Gone: test.gone, Online: []openapi.Connection{{ClientID: "c@1"}}, where: whyOptions{targetOptions: targetOptions{region: "r"}}}
 		w.Asked = events.Operation{InstanceID: "MQ_INST_1_x", Topic: "orders", GroupID: "GID_x", MsgID: whyDead}
 		copyOf := openapi.Message{MsgID: whyDead, StoredAt: at.Add(-time.Hour), Properties: map[string]string{"UNIQ_KEY": whyDead, "DLQ_ORIGIN_TOPIC": "orders"}}
+		if test.offline {
+			w.Online = nil
+		}
 		for _, name := range test.unseen {
 			w.NotSeen[name] = whyFailure{Error: "denied", Next: "allow it"}
 		}

@@ -137,6 +137,8 @@ func (w *why) ours() (says, next []string) {
 	case next != nil:
 	case open && strings.HasSuffix(last, "(Paused)"):
 		next = []string{strings.Replace(w.command("continue", "", ""), "continue", "continue OPERATION", 1)}
+	case open && w.seen("online") && len(w.Online) == 0:
+		next = []string{"start a consumer of the group: the request that waits goes on by itself then"}
 	case open:
 		next = []string{w.command("status", w.Asked.Topic, w.Asked.MsgID)}
 	case closed > 0:
@@ -171,7 +173,8 @@ func (w *why) brokers() (says, next []string) {
 	case w.Gone && isDead:
 		return add("the message does not exist any more, only its dead letter", "resend the dead letter in the console (OnsDLQMessageResendById)")
 	case w.Gone:
-		return []string{fmt.Sprintf("there is no such message in %s: it expired, as messages exist for three days, or it never was there (another topic, instance or region?)", a.Topic)}, nil
+		return []string{fmt.Sprintf("there is no such message in %s: it expired, as messages exist for three days, or it never was there (another topic, instance or region?)", a.Topic)},
+			[]string{"check id, topic, instance and region; what has expired only its producer can send again"}
 	case isDead:
 		return add(fmt.Sprintf("a dead letter after %d retries", w.DeadLetter.ReconsumeTimes), w.pushing()...)
 	case kind == "NOT_ONLINE" || kind == "" && nobody:
@@ -273,8 +276,10 @@ func (w *why) aPush() string {
 	switch kind := w.track(); {
 	case kind == "NOT_CONSUME_YET":
 		says += "; maybe a duplicate, because the queue still delivers it"
-	case w.DeadLetter.MsgID == "" && (kind == "UNKNOWN" || !w.seen("trace")):
+	case w.DeadLetter.MsgID == "" && (kind == "UNKNOWN" || kind == "NOT_ONLINE" || !w.seen("trace")):
 		says += "; maybe a duplicate, because the queue may still deliver it"
+	case w.DeadLetter.MsgID == "" && kind == "":
+		says += "; but the group does not subscribe to it"
 	case kind == "PULL":
 		says += "; but a client that pulls may not take it"
 	case kind == "CONSUME_BROADCASTING":
