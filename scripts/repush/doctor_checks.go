@@ -260,7 +260,7 @@ func (d *doctor) function(ctx context.Context, send target) {
 	if results := read(answer.Answer).Results; len(results) == 1 {
 		_ = json.Unmarshal(results[0].Report, &said) // what cannot be read is no report
 	}
-	next := "check --to, --account, --region and --endpoint, then the function's log"
+	next := "check --to, --account, --region and --endpoint, that it is deployed (infra/README.md), then its log"
 	switch {
 	case said.Settings != nil:
 		d.judge("function", true, fmt.Sprintf("version %s, commit %s", said.Version, said.Commit), "")
@@ -277,7 +277,7 @@ func (d *doctor) function(ctx context.Context, send target) {
 	case strings.Contains(answer.Message, "fc:InvokeFunction"):
 		next = "allow fc:InvokeFunction in RAM, for this function (infra/ram/operator.json)"
 	case answer.Status == answered, answer.Message == notRepush, strings.Contains(answer.Message, "to functions/repush"):
-		next = "give functions/repush, which pushes and describes itself; functions/plan does neither"
+		next = "give functions/repush, which describes itself, and functions/plan does not; deploy it again if it is older than this command"
 	}
 	d.judge("function", false, fmt.Sprintf("%s: %s", answer.Status, cmp.Or(answer.Message, "it did not describe itself")), next)
 }

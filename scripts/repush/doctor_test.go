@@ -462,7 +462,9 @@ func TestDoctorTarget(t *testing.T) {
 		answering(t, 200, "", "hello"):          {"is not that of functions/repush", "check --to"},
 		answering(t, 202, "", ""):               {"it did not describe itself", "check --to"},
 		answering(t, 200, "", `{"results":[]}`): {"is not that of functions/repush", "give functions/repush"},
-		answering(t, 503, "", "come back"):      {"503", "check --to"},
+		answering(t, 503, "", "come back"):      {"503", "that it is deployed (infra/README.md)"},
+		answering(t, 200, "", `{"results":[{"eventId":"EVENT","outcome":"rejected","code":"Malformed","message":"type: must be repush:Message:Requested"}]}`): {
+			"Malformed", "deploy it again if it is older"},
 	} {
 		_, lines, bad, shown := examine(t, "--ons", api.URL, "--to", to)
 		if c := lines["function"]; !slices.Equal(bad, []string{"function"}) || !strings.Contains(c.Found, want[0]) || !strings.Contains(c.Next, want[1]) {

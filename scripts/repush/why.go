@@ -172,7 +172,7 @@ func (w *why) note(name string, err error) {
 	switch {
 	case err == nil:
 	case !errors.As(err, &answer):
-		w.NotSeen[name] = whyFailure{Error: err.Error(), Next: "check --to, and that the function runs"}
+		w.NotSeen[name] = whyFailure{Error: err.Error(), Next: "check --to, and that the function is deployed and runs"}
 	case name == "online" && answer.Code == openapi.NotOnline, name == "deadLetter" && answer.Code == openapi.NoMessage:
 	case name != "online" && answer.Code == openapi.NoMessage:
 		w.Gone = true
