@@ -32,12 +32,13 @@ var whyTracks = map[string]string{
 	"CONSUME_BROADCASTING":  "the group broadcasts: nothing is tried again, and there are no dead letters",
 }
 
-// whyOrders are the orders of a ledger in words, and the command that ends each.
-var whyOrders = map[string][2]string{
-	"Stopped":     {"all pushing is stopped", "start"},
-	"Paused":      {"the message is paused", "continue"},
-	"Cancelled":   {"the message was cancelled for good", "status"},
-	"BreakerOpen": {"pushes to the group are held back after too many failures", "status"},
+// whyOrders are the orders of a ledger in words, what to do before, and the command
+// that ends or shows each.
+var whyOrders = map[string]struct{ says, first, command string }{
+	"Stopped":     {"all pushing is stopped", "ask who stopped it: start lets everything go on; then:", "start"},
+	"Paused":      {"the message is paused", "", "continue"},
+	"Cancelled":   {"the message was cancelled for good", "if it is still wanted, push it in the console: here it stays cancelled", "status"},
+	"BreakerOpen": {"pushes to the group are held back, as they are not permitted", "give the function's role what infra/ram/function.json has: it goes on by itself within ten minutes", "status"},
 }
 
 // seen reports whether a read worked.
@@ -103,10 +104,11 @@ func (w *why) ours() (says, next []string) {
 		return nil, nil
 	}
 	for _, order := range w.history.History.Orders {
-		if order == "Stopped" {
-			next = append(next, "ask who stopped it: start lets everything go on; then:")
+		known := whyOrders[order]
+		if known.first != "" {
+			next = append(next, known.first)
 		}
-		says, next = append(says, cmp.Or(whyOrders[order][0], "ordered: "+order)), append(next, w.command(cmp.Or(whyOrders[order][1], "status"), w.Asked.Topic, w.Asked.MsgID))
+		says, next = append(says, cmp.Or(known.says, "ordered: "+order)), append(next, w.command(cmp.Or(known.command, "status"), w.Asked.Topic, w.Asked.MsgID))
 	}
 	closed, open, until := w.generation()
 	last := ""

@@ -75,7 +75,7 @@ func (w *work) unlessCancelled(ctx context.Context, op events.Operation, s Scope
 		return w.ledgerDown(err)
 	}
 	if slices.Contains(report.orders(), CodeCancelled) {
-		return Result{Code: CodeCancelled, Message: "it was cancelled, which is final: send new requests", Report: report}
+		return Result{Code: CodeCancelled, Message: "it was cancelled, which is final; " + cancelledHint, Report: report}
 	}
 	return w.order(ctx, op, s, code)
 }

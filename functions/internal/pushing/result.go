@@ -94,11 +94,13 @@ func duplicateOf(first events.First) *ending {
 	}
 }
 
+const cancelledHint = "if it is still wanted, ask under another operation; a message that was cancelled itself stays so: push it in the console"
+
 func cancelled() *ending {
 	return &ending{
 		outcome: events.Cancelled, code: CodeCancelled,
 		message: "its operation, or the message itself, was cancelled before it was pushed",
-		hint:    "send a new request under another operation if it is still wanted",
+		hint:    cancelledHint,
 	}
 }
 

@@ -129,7 +129,7 @@ func hint(o events.Outcome) string {
 		events.Abandoned: "remove the reason, then inject the leftovers",
 		events.Rejected:  "correct the request and send it under a new id",
 		events.Expired:   "restore the message from its producer; if only its notAfter passed, inject the leftovers",
-		events.Cancelled: "ask again under another operation, if it is still wanted",
+		events.Cancelled: "if it is still wanted, ask under another operation; a message that was cancelled itself stays so",
 		events.Duplicate: "nothing; to push the message once more on purpose, ask for a higher generation",
 		NoResult:         "resume the run, or inject the leftovers",
 		UnderWay:         "resume the run later to take up its result, or give the function's results to this report as well",
