@@ -81,17 +81,21 @@ func (r Report) rateChart() chart {
 	if r.IdleMs > 0 {
 		what += ", " + milliseconds(r.IdleMs) + " of pauses left out"
 	}
-	c.Says = fmt.Sprintf("%s %s; on average %s, at most %d in one second, against a quota of %s. Each bar is %s.",
-		number(len(r.pushes)), what, perSecond(r.PerSecond), r.Peak, perSecond(r.QPS), width)
+	if r.PerSecond > 0 {
+		what += "; on average " + perSecond(r.PerSecond)
+	}
+	c.Says = fmt.Sprintf("%s %s; at most %d in one second, against a quota of %s. Each bar is %s.", number(len(r.pushes)), what, r.Peak, perSecond(r.QPS), width)
 	top := c.draw(rates, r.QPS, func(i int) string {
 		return first.Add(time.Duration(i)*width).Format(layout) + ": " + perSecond(rates[i])
 	})
 	if !r.ByAnswers {
 		c.Levels = []tick{{100 * r.QPS / top, "quota " + perSecond(r.QPS)}}
 	}
-	for at := 0.0; at <= 100; at += 25 {
-		c.X = append(c.X, tick{at, first.Add(time.Duration(float64(width) * float64(len(rates)) * at / 100)).Format(layout)})
+	for quarter := range 5 {
+		at := len(rates) * quarter / 4 // where a bar begins
+		c.X = append(c.X, tick{100 * float64(at) / float64(len(rates)), first.Add(time.Duration(at) * width).Format(layout)})
 	}
+	c.X = slices.Compact(c.X)
 	return c
 }
 

@@ -444,7 +444,8 @@ func TestFatesAreAll(t *testing.T) {
 	}
 }
 
-// TestCharts: every push and every time is in one bar, inside the plot.
+// TestCharts: every push and every time is in one bar, inside the plot; no time stands
+// below two places of it, and no mean is said that is not known.
 func TestCharts(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -470,6 +471,14 @@ func TestCharts(t *testing.T) {
 			c := r.rateChart()
 			if len(c.Bars) != test.bars || c.Says == "" {
 				t.Errorf("%d bars, want %d: %s", len(c.Bars), test.bars, c.Says)
+			}
+			if strings.Contains(c.Says, "average") != (r.PerSecond > 0) {
+				t.Errorf("%g a second: %s", r.PerSecond, c.Says)
+			}
+			for i := range c.X[min(1, len(c.X)):] {
+				if c.X[i].Text == c.X[i+1].Text || c.X[i].At >= c.X[i+1].At {
+					t.Errorf("times %+v", c.X)
+				}
 			}
 			for _, b := range append(c.Bars, timeChart("", r.waits, r.Wait).Bars...) {
 				if !(b.X >= 0 && b.X+b.Width <= 100 && b.Height >= 0 && b.Height <= 100) {
