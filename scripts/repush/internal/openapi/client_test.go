@@ -236,6 +236,22 @@ func TestOddAnswers(t *testing.T) {
 	}
 }
 
+// TestLastingCodes: what stays as it is however often one asks is not to be asked again,
+// and what RAM does not decide is not to be allowed there (source: ons-openapi.md 2.2, 2.3).
+func TestLastingCodes(t *testing.T) {
+	t.Parallel()
+	for code, says := range map[string]string{
+		"BIZ_FIELD_CHECK_INVALID": "with the console", "MissingParameter": "with the console", "MissingMsgId": "with the console", "InvalidParameter.Format": "with the console",
+		"BIZ_CONSUMER_ID_BELONG_TO_OTHER_USER": "this account", "InvalidProtocol.NeedSsl": "the endpoint",
+		"Forbidden.RiskControl": "the owner of the account", "ActionUnauthorized": "the owner of the account",
+		"InvalidAccessKeyId.NotFound": "the access key", "InvalidTimeStamp.Expired": "the clock", "MissingSecurityToken": "its token",
+	} {
+		if kind, next := (&Error{Code: code, Status: 400, Permission: "mq:SUB"}).Explain(); !strings.Contains(next, says) || strings.Contains(next, "ask again") {
+			t.Errorf("%s: %s, %s", code, kind, next)
+		}
+	}
+}
+
 // TestEchoes: what an endpoint repeats of a call's secrets is shown nowhere.
 func TestEchoes(t *testing.T) {
 	t.Parallel()

@@ -58,7 +58,7 @@ const (
 
 // rows say what codes are about, and what to do next. A trailing * stands for any
 // ending. Sources: help pages 44425 (error codes of ApsaraMQ for RocketMQ), 434846
-// and 48054 (of the gateway), 42775 (of STS), 437697 (AUTH_*).
+// and 48054 (of the gateway), 42775 (of STS), 437697 (AUTH_*). The first row counts.
 var rows = []struct {
 	codes string
 	kind  Kind
@@ -69,15 +69,17 @@ var rows = []struct {
 	{"BIZ_TOPIC_NOT_FOUND", Names, "check the topic, and that it belongs to this instance"},
 	{"BIZ_SUBSCRIPTION_NOT_FOUND BIZ_PUBLISH_INFO_NOT_FOUND", Names, "check the group, and that it belongs to this instance"},
 	{"INSTANCE_NOT_FOUND BIZ_REGION_NOT_FOUND ONS_SERVICE_UNSUPPORTED InvalidRegionId*", Names, "check the instance id, and that the region is that of the instance"},
-	{"AUTH_RESOURCE_OWNER_ERROR", Names, "check that instance, topic and group exist and belong to this account"},
-	{"InvalidAction.NotFound InvalidApi.NotFound InvalidVersion InvalidProduct.NotFound", Names, "check the region and the endpoint: no ONS OpenAPI answers there"},
-	{"Forbidden* NoPermission ActionUnauthorized AUTH_PERMISSION_CHECK_ERROR AUTH_RESOURCE_EMPOWER_CHECK_ERROR AUTH_REQUEST_NOT_ALLOWED EMPOWER_OWNER_CHECK_ERROR",
+	{"AUTH_RESOURCE_OWNER_ERROR BIZ_PRODUCER_ID_BELONG_TO_OTHER_USER BIZ_CONSUMER_ID_BELONG_TO_OTHER_USER", Names, "check that instance, topic and group exist and belong to this account"},
+	{"InvalidAction.NotFound InvalidApi.NotFound InvalidVersion InvalidProduct.NotFound InvalidProtocol*", Names, "check the region and the endpoint: no ONS OpenAPI answers there"},
+	{"Forbidden.RiskControl ActionUnauthorized", Denied, "ask the owner of the account: risk control or its contract forbids the operation"},
+	{"Forbidden* NoPermission AUTH_PERMISSION_CHECK_ERROR AUTH_RESOURCE_EMPOWER_CHECK_ERROR AUTH_REQUEST_NOT_ALLOWED EMPOWER_OWNER_CHECK_ERROR",
 		Denied, "allow %s in RAM, for this instance, topic and group (infra/ram/operator.json)"},
 	{"InvalidAccessKeyId* SignatureDoesNotMatch IncompleteSignature MissingSecurityToken InvalidSecurityToken* AUTH_LOGIN_CHECK_ERROR AUTH_SIGNATURE_CHECK_ERROR AUTH_CAL_SIGNATURE_ERROR",
 		Credentials, "check the access key and its secret; a key of STS needs its token, and ends with its session"},
 	{"AUTH_SERVICE_CHECK_ERROR", Credentials, "activate ApsaraMQ for RocketMQ on the account of these credentials"},
 	{"InvalidTimeStamp* IllegalTimestamp", Clock, "set the clock of this machine: 15 minutes off is too much"},
 	{"Throttling* ONS_SYSTEM_FLOW_CONTROL", Throttled, "ask again in a few seconds: everybody of the account shares the quota"},
+	{"BIZ_FIELD_CHECK_INVALID Missing* Invalid*", Other, "compare instance, topic, group and message id with the console"},
 }
 
 // Explain tells by the code, never by the status, what the error is about, and in
