@@ -53,7 +53,7 @@ Exit status: 0 nothing is not ok, 3 something is.`,
 	for i, at := range []*string{&o.about.InstanceID, &o.about.Topic, &o.about.GroupID} {
 		f.StringVar(at, requestFlags[i].flag, "", requestFlags[i].doc)
 	}
-	f.StringVar(&o.ons, "ons", os.Getenv("REPUSH_ONS_ENDPOINT"), "another ONS OpenAPI endpoint: https, or http to loopback; by default REPUSH_ONS_ENDPOINT")
+	f.StringVar(&o.ons, "ons", "", "another ONS OpenAPI endpoint: https, or http to loopback; by default REPUSH_ONS_ENDPOINT")
 	o.addTarget(cmd, "a deployed function")
 	o.addRegion(cmd)
 	f.BoolVar(&o.noPush, "no-push", false, "do not check mq:SUB")

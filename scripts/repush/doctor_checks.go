@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
+	"os"
 	"path"
 	"regexp"
 	"slices"
@@ -59,7 +60,7 @@ func (d *doctor) network(ctx context.Context) {
 	defer cancel()
 	var asked time.Time
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { asked = time.Now() }})
-	scheme, host, err := endpoint(cmp.Or(d.ons, "https://ons."+d.region+".aliyuncs.com"))
+	scheme, host, err := endpoint(cmp.Or(d.ons, os.Getenv("REPUSH_ONS_ENDPOINT"), "https://ons."+d.region+".aliyuncs.com"))
 	d.ons = scheme + "://" + host
 	request, failed := http.NewRequestWithContext(ctx, http.MethodGet, d.ons+"/?Format=JSON", nil)
 	if err = cmp.Or(err, failed); err != nil {

@@ -581,6 +581,18 @@ func result(t *testing.T, outcome events.Outcome) string {
 	return string(line)
 }
 
+// TestHelpShowsNoSetting: what may hold a password is no default of a flag.
+func TestHelpShowsNoSetting(t *testing.T) {
+	for _, name := range []string{"REPUSH_ONS_ENDPOINT", "REPUSH_STATE", "REPUSH_REQUESTS", "REPUSH_HTTP_TOKEN"} {
+		t.Setenv(name, "https://u:sesame@x.example")
+	}
+	for _, cmd := range newRoot().Commands() {
+		if _, stdout, stderr := repush(t.Context(), "", cmd.Name(), "--help"); strings.Contains(stdout+stderr, "sesame") || stdout == "" {
+			t.Errorf("%s --help: %s%s", cmd.Name(), stdout, stderr)
+		}
+	}
+}
+
 // TestCompletion: a shell is told what can be known.
 func TestCompletion(t *testing.T) {
 	withKeys(t, "", "", "")
