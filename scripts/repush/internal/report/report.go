@@ -163,7 +163,8 @@ func (i item) message() message {
 
 // standing is what a request tells of its message: pushed, unknown (which it may have
 // been), UnderWay (it is to be waited for, or its run resumed), NoResult (it was surely
-// not, and may be asked for again), or nothing, as of what was cancelled on purpose.
+// not, and may be asked for again), or nothing, as of what was cancelled on purpose, or
+// pushed as often as is allowed.
 func (i item) standing() events.Outcome {
 	reached := i.Fate
 	if reached == events.Duplicate && i.First != nil {
@@ -175,7 +176,7 @@ func (i item) standing() events.Outcome {
 		return reached
 	case i.Fate == InDoubt: // a resumed run settles it without a push
 		return UnderWay
-	case isProblem(i.Fate) && i.Fate != events.Cancelled && (i.Fate != events.Expired || i.Code == "NotAfter"):
+	case isProblem(i.Fate) && i.Fate != events.Cancelled && i.Code != "MaxPushes" && (i.Fate != events.Expired || i.Code == "NotAfter"):
 		return NoResult
 	}
 	return ""

@@ -296,6 +296,7 @@ func TestLeftovers(t *testing.T) {
 		"pushed":                                {of(events.Pushed), nil, nil},
 		"failed":                                {of(events.Failed), []int{0}, nil},
 		"abandoned":                             {of(events.Abandoned), []int{0}, nil},
+		"pushed as often as is allowed":         {of(events.Abandoned, coded("MaxPushes")), nil, nil},
 		"cancelled":                             {of(events.Cancelled), nil, nil},
 		"cancelled, and failed by another":      {of(events.Cancelled) + of(events.Failed, anew), []int{0}, nil},
 		"unknown, and another in doubt":         {requested(t, 1) + `{"begun":"e1"}` + "\n" + of(events.Unknown, anew), nil, nil},
