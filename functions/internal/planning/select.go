@@ -68,13 +68,15 @@ type selection struct {
 	answered bool
 }
 
-// Reasons for which what was found is left out.
+// Reasons for which what was found is left out: at most 16 in one manifest, of which
+// those of traces are not those of names.
 const (
 	outRefused     = "its look-up was refused"
 	outNoOrigin    = "no origin: the dead letter does not say which message it is a copy of"
 	outNotAllowed  = "not allowed: instance, group and topic are not in REPUSH_ALLOW"
 	outExpired     = "origin expired: resend only"
 	outGone        = "no such message in this topic"
+	outOutside     = "stored before from, or after to"
 	outOpen        = "asked for before and not decided yet"
 	outPushed      = "pushed before"
 	outUnknown     = "may have been pushed before (unknown)"

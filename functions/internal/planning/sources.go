@@ -161,6 +161,8 @@ func (s *selection) add(m Stored) {
 		s.leaveOut(outNotAllowed, c.MsgID)
 	case s.isExpired(c.StoredAt):
 		s.leaveOut(outExpired, c.MsgID)
+	case c.StoredAt.Before(s.plan.From), !s.plan.To.IsZero() && c.StoredAt.After(s.plan.To):
+		s.leaveOut(outOutside, c.MsgID)
 	default:
 		s.Candidates = append(s.Candidates, c)
 	}

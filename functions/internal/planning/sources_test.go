@@ -152,6 +152,7 @@ func TestExpiredMeanwhile(t *testing.T) {
 func TestNamed(t *testing.T) {
 	for name, test := range map[string]struct {
 		plan        events.Plan
+		from, to    time.Duration // ago
 		want        []string
 		leftOut     map[string]int
 		incomplete  string
@@ -165,6 +166,15 @@ func TestNamed(t *testing.T) {
 		"ids, again": {
 			plan: events.Plan{Source: events.ByIDs, IDs: []string{msgID(3)}, Again: true},
 			want: []string{msgID(3)}, generations: []int{2}, leftOut: map[string]int{},
+		},
+		"ids, of a time": {
+			plan: events.Plan{Source: events.ByIDs, IDs: []string{msgID(1), msgID(2), msgID(0x12)}},
+			from: 19*time.Hour + time.Minute, to: 18 * time.Hour,
+			want: []string{msgID(2)}, generations: []int{1}, leftOut: map[string]int{"stored before from, or after to": 2},
+		},
+		"keys, of a time": {
+			plan: events.Plan{Source: events.ByKeys, Keys: []string{"1", "2"}}, from: 19*time.Hour + time.Minute,
+			want: []string{msgID(2), msgID(0x12)}, generations: []int{1, 1}, leftOut: map[string]int{"stored before from, or after to": 1},
 		},
 		"keys": {
 			plan: events.Plan{Source: events.ByKeys, Keys: []string{"1", "2", "12", "nothing"}},
@@ -181,6 +191,12 @@ func TestNamed(t *testing.T) {
 			h.store(0x12, 10*time.Hour)
 			h.decide(t, 3, 1, events.Pushed)
 			test.plan.Topic = topic
+			if test.from > 0 {
+				test.plan.From = time.Now().Add(-test.from)
+			}
+			if test.to > 0 {
+				test.plan.To = time.Now().Add(-test.to)
+			}
 			got := h.report(t, person("p", test.plan))
 			p := h.results.plans(t)[0]
 			requests := h.requested.requests(t)
