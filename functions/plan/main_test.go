@@ -462,6 +462,24 @@ func httpPort() (string, error) {
 	return port, nil
 }
 
+// TestLogLevels: what somebody should look at is a warning.
+func TestLogLevels(t *testing.T) {
+	t.Parallel()
+	why := errors.New("why")
+	for level, lines := range map[string][]planning.Line{
+		"info":    {{}, {Parked: true, Err: why}},
+		"warning": {{Outcome: events.Failed}, {Deferred: true}, {Err: why}},
+	} {
+		for _, line := range lines {
+			var out bytes.Buffer
+			logPlan(wiring.NewLogger(&out, "info"), line)
+			if !strings.Contains(out.String(), `"level":"`+level+`"`) || strings.Contains(out.String(), "why") != (line.Err != nil) {
+				t.Errorf("%+v: %s", line, out.String())
+			}
+		}
+	}
+}
+
 // TestBadPlans are answered with field and rule, by the return value and an event.
 func TestBadPlans(t *testing.T) {
 	t.Parallel()
