@@ -64,6 +64,20 @@ func TestWhatLooksYoungIsNotLookedUp(t *testing.T) {
 	})
 }
 
+// TestOldestCopyTellsTheAge: a consumer that made a dead letter anew gave it another.
+func TestOldestCopyTellsTheAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t)
+		h.bury(1, 10*time.Hour, 9*time.Hour)
+		h.bury(2, 40*time.Hour, 9*time.Hour)
+		h.bury(1, 45*time.Hour, time.Hour)
+		h.report(t, alarm(events.DeadLetters))
+		if got := ids(h.requested.requests(t)); !slices.Equal(got, []string{msgID(1), msgID(2)}) {
+			t.Errorf("in the order %v", got)
+		}
+	})
+}
+
 // TestLastMinutesOfLife: what is about to be deleted is looked at as well, and does
 // not spoil the reading of the rest.
 func TestLastMinutesOfLife(t *testing.T) {

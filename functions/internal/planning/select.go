@@ -287,6 +287,9 @@ func (s *selection) fold() {
 		}
 		c := &s.Candidates[i]
 		c.Copies++
+		if !m.BornAt.IsZero() && m.BornAt.Before(c.StoredAt) { // the other is a copy that a consumer made anew
+			c.StoredAt = m.BornAt
+		}
 		if m.StoredAt.After(c.DiedAt) {
 			c.DiedAt = m.StoredAt
 		}
