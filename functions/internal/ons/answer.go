@@ -128,7 +128,7 @@ func (x *exchange) redact(text string) string {
 		runs := strings.FieldsFunc(secret, func(c rune) bool {
 			return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9')
 		})
-		if runs != nil {
+		if len(runs) > 0 {
 			text = regexp.MustCompile(strings.Join(runs, escaped)).ReplaceAllLiteralString(text, "[redacted]")
 		}
 	}
