@@ -157,7 +157,7 @@ func (s *Service) newWork(ctx context.Context, invocationID string, ask Ask, out
 func (w *work) logged(run func() Result) (result Result) {
 	defer func() {
 		if p := recover(); p != nil {
-			w.err = fmt.Errorf("panic: %v", p)
+			w.err = fmt.Errorf("panic of type %T", p) // its value may quote anything
 			result = w.deferred("Internal", "an unexpected error in ons-repush; the event is given back", 0)
 		}
 		result.EventID, result.MsgID = w.ask.Request.ID, w.ask.Data.MsgID
