@@ -185,6 +185,7 @@ func (a *attempt) goesOn(e *Error, called bool) bool {
 		if a.failures++; a.failures >= unavailableTries || a.start.Err() != nil || e.Code == codeNoSlot || e.Code == codeTooShort || e.Code == codeLimiter {
 			return false
 		}
+		a.turn.Release() // others need not wait
 		delay := min(firstDelay<<(a.failures-1), lastDelay)
 		return Sleep(a.start, delay/2+time.Duration(a.Jitter()*float64(delay)/2)) == nil
 	}

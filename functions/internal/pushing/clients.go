@@ -10,7 +10,8 @@ import (
 	"github.com/ons-repush/ons-repush/events"
 )
 
-// How long what is known about a group's clients is believed. A dead client
+// How long what is known about a group's clients is believed, also that a look-up
+// failed: who asked again at once would hold up other groups. A dead client
 // stays listed until its heartbeat expires, which takes minutes (source:
 // apache/rocketmq ConsumerManager), so one that proved offline is left out for
 // a while.
@@ -50,7 +51,8 @@ type group struct {
 
 	online  []string
 	next    int
-	until   time.Time // online, or that nobody is, is believed until then
+	until   time.Time // online, that nobody is, or failed, is believed until then
+	failed  error     // why the last look-up said nothing; nil: it did
 	nobody  time.Duration
 	offline map[string]time.Time // proved offline, until then
 }
@@ -71,8 +73,8 @@ func (c *Clients) group(m Message) *group {
 // [*Error]; that nobody is online is one of kind NoClient.
 func (c *Clients) Choose(ctx context.Context, m Message, lane events.Priority) (string, error) {
 	g := c.group(m)
-	if id, known := c.cached(g); known {
-		return answer(id)
+	if id, known, err := c.cached(g); known {
+		return id, err
 	}
 	select {
 	case g.lookup <- struct{}{}:
@@ -80,47 +82,51 @@ func (c *Clients) Choose(ctx context.Context, m Message, lane events.Priority) (
 	case <-ctx.Done():
 		return "", &Error{Kind: Unavailable, Op: "choose client", Code: codeTooShort, Err: ctx.Err()}
 	}
-	if id, known := c.cached(g); known {
-		return answer(id)
+	if id, known, err := c.cached(g); known {
+		return id, err
 	}
 	ids, err := c.ask(ctx, m, lane)
-	if err != nil && asError(err).Kind != NoClient {
+	switch e := asError(err); {
+	case err == nil, e.Kind == NoClient:
+		c.learn(g, ids, nil)
+	case (e.Kind == Unavailable || e.Kind == Throttled) && e.Code != codeNoSlot && ctx.Err() == nil: // which others would meet as well
+		c.learn(g, nil, err)
+		return "", err
+	default:
 		return "", err
 	}
-	c.learn(g, ids)
-	id, _ := c.cached(g)
-	return answer(id)
+	id, _, err := c.cached(g)
+	return id, err
 }
 
-func answer(id string) (string, error) {
-	if id == "" {
-		return "", &Error{Kind: NoClient, Op: "choose client", Code: "NoClientOnline", Err: errors.New("no consumer of the group is online")}
-	}
-	return id, nil
-}
-
-// cached returns the next client, or "" when it is known that nobody is online.
-func (c *Clients) cached(g *group) (id string, known bool) {
+// cached returns the next client, or the error when it is known that there is none,
+// or that nobody could say.
+func (c *Clients) cached(g *group) (id string, known bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.now()
 	if !now.Before(g.until) {
-		return "", false
+		return "", false, nil
 	}
 	for range g.online {
 		id := g.online[g.next%len(g.online)]
 		g.next++
 		if until, off := g.offline[id]; !off || !now.Before(until) {
-			return id, true
+			return id, true, nil
 		}
 	}
-	return "", true
+	if g.failed != nil {
+		return "", true, g.failed
+	}
+	return "", true, &Error{Kind: NoClient, Op: "choose client", Code: "NoClientOnline", Err: errors.New("no consumer of the group is online")}
 }
 
-func (c *Clients) learn(g *group, ids []string) {
+// learn takes in the answer of a look-up, or why there was none.
+func (c *Clients) learn(g *group, ids []string, failed error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.now()
+	g.failed = failed
 	for id, until := range g.offline {
 		if !now.Before(until) {
 			delete(g.offline, id)
@@ -168,7 +174,7 @@ func (c *Clients) Replace(m Message, id string) string {
 	if !off || !c.now().Before(until) {
 		return id
 	}
-	if other, known := c.cached(g); known && other != "" {
+	if other, _, _ := c.cached(g); other != "" {
 		return other
 	}
 	return id

@@ -152,6 +152,7 @@ type parts struct {
 	pacer  pushing.Pacer
 	ledger pushing.Ledger
 	now    func() time.Time
+	online func(*broker) pushing.Connections
 }
 
 func withPolicy(set func(*pushing.Policy)) option {
@@ -170,10 +171,11 @@ func newHouse(t *testing.T, options ...option) *house {
 	}
 	h := &house{broker: &broker{online: []string{"10.0.0.1@1#a", "10.0.0.2@2#b"}}, mail: &mailbox{}, pacer: &open{}}
 	with := parts{pacer: h.pacer, ledger: ledger.NewMemory(96*time.Hour, nil), now: time.Now}
+	with.online = func(b *broker) pushing.Connections { return b }
 	for _, o := range options {
 		o(&p, &with)
 	}
-	clients := pushing.NewClients(h.broker, &open{}, nil)
+	clients := pushing.NewClients(with.online(h.broker), &open{}, nil)
 	h.Service = pushing.NewService(p, h.broker, clients, with.pacer, with.ledger, h.mail)
 	h.Now = with.now
 	h.Hint = func(k pushing.Kind, code string) string { return "hint for " + k.String() + " " + code }

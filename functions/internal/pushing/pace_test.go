@@ -176,3 +176,36 @@ func TestSlowCallsDoNotEndAllPushing(t *testing.T) {
 		})
 	}
 }
+
+// hung answers look-ups of one group late, and with an error.
+type hung struct{ *broker }
+
+func (h hung) Online(ctx context.Context, instanceID, groupID string) ([]string, error) {
+	if groupID != "GID_hung" {
+		return h.broker.Online(ctx, instanceID, groupID)
+	}
+	_ = pushing.Sleep(ctx, 5*time.Second)
+	return nil, failure(pushing.Unavailable, "ONS_SYSTEM_ERROR")
+}
+
+// TestLookUpsThatFailHoldUpNoOtherGroup: a batch begins with many requests for a group
+// whose clients cannot be looked up.
+func TestLookUpsThatFailHoldUpNoOtherGroup(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, paced(10), func(_ *pushing.Policy, with *parts) {
+			with.online = func(b *broker) pushing.Connections { return hung{b} }
+		})
+		pushed, codes := 0, map[string]int{}
+		for _, r := range h.do(t, time.Minute, append(batch(0, 100, func(r *events.Requested) { r.GroupID = "GID_hung" }), batch(100, 20)...)...) {
+			if r.Outcome == events.Pushed {
+				pushed++
+			} else {
+				codes[r.Code]++
+			}
+		}
+		if pushed != 20 || codes["ONS_SYSTEM_ERROR"] != 100 {
+			t.Errorf("%d pushed, the others wait with %v; want 20, and 100 that say why", pushed, codes)
+		}
+	})
+}

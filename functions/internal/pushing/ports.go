@@ -62,7 +62,8 @@ type Turn interface {
 	// be reached, or ctx ended.
 	Book(ctx context.Context) (Slot, error)
 	// Release gives the turn to the next in line. It may be called more than
-	// once, and before the slots that were booked are reported.
+	// once, and before the slots that were booked are reported; Book then
+	// waits for a slot that those in line leave.
 	Release()
 }
 
