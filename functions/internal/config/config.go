@@ -90,7 +90,7 @@ var settings = []Setting{
 		parse: duration(time.Second, time.Minute, func(c *Config) *time.Duration { return &c.Policy.PushTimeout })},
 	{Name: "REPUSH_HTTP_TOKEN", Unit: "text", Secret: true, Doc: "bearer token for outsiders, in the Authorization header; 16 to 512 visible ASCII characters",
 		parse: func(c *Config, v string) error { c.Token = v; return token(v) }},
-	{Name: "REPUSH_WEBHOOK_TOKEN", Unit: "text", Secret: true, Only: Plan, Doc: "admits alerts, and nothing else, over HTTP: query parameter `token` or header `X-Repush-Token`; 16 to 512 visible ASCII characters",
+	{Name: "REPUSH_WEBHOOK_TOKEN", Unit: "text", Secret: true, Only: Plan, Doc: "admits alerts, and nothing else, over HTTP: query parameter `token` or header `X-Repush-Token`; 16 to 512 visible ASCII characters, none of `+ & # % ;`",
 		parse: func(c *Config, v string) error { c.WebhookToken = v; return urlToken(v) }},
 	{Name: "REPUSH_PLAN_LAG", Default: "manifest", Unit: "manifest or push", Only: Plan, Doc: "alerts about lag end at the manifest, or send requests too (`push`): the queue delivers those messages as well, so they are marked `maybeDuplicate`",
 		parse: func(c *Config, v string) error { c.Plan.PushLag = v == "push"; return oneOf(v, "manifest", "push") }},
