@@ -123,8 +123,7 @@ func (f *Function) awaitReady(started time.Time) error {
 }
 
 func (f *Function) hook(phase phase, timeout time.Duration) error {
-	res := f.perform(f.opts.newInvocation(phase, *f.creds.Load(), timeout, nil))
-	if res.FunctionError != "" {
+	if res := f.perform(f.opts.newInvocation(phase, *f.creds.Load(), timeout, nil)); res.FunctionError != "" {
 		return fmt.Errorf("the hook %s failed with %s", customCalls[phase].path, res.FunctionError)
 	}
 	return nil
