@@ -61,6 +61,7 @@ type Journal struct {
 	broken   error
 	requests []events.Event
 	states   []state
+	before   []state          // when it was asked for last; the runner's alone
 	outcomes []events.Outcome // of what is decided
 	twice    []bool           // of these, maybeDuplicate
 	unsure   map[int]bool     // those that are duplicates of what is unknown
@@ -233,7 +234,7 @@ func (j *Journal) add(e events.Event) error {
 	}
 	j.byID[e.ID], j.byResult[events.ResultID(e.Source, e.ID, asked.DryRun)] = len(j.requests), len(j.requests)
 	j.requests, j.states, j.outcomes = append(j.requests, e), append(j.states, open), append(j.outcomes, "")
-	j.twice = append(j.twice, false)
+	j.twice, j.before = append(j.twice, false), append(j.before, open)
 	j.counts[open]++
 	return nil
 }
@@ -292,6 +293,9 @@ func (j *Journal) append(v any) error {
 func (j *Journal) set(at int, s state) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if s == begun {
+		j.before[at] = j.states[at]
+	}
 	if j.states[at] == decided || j.states[at] == s {
 		return nil
 	}
@@ -300,6 +304,10 @@ func (j *Journal) set(at int, s state) error {
 	*map[state]*string{begun: &n.Begun, parked: &n.Parked, handedOver: &n.HandedOver, open: &n.GivenBack}[s] = j.requests[at].ID
 	return j.append(n)
 }
+
+// giveBack makes what was asked for what it was before: a target that does not take it
+// tells nothing of an earlier time, when it was parked, or got no answer.
+func (j *Journal) giveBack(at int) error { return j.set(at, j.before[at]) }
 
 // Finish writes down a result event, of whatever run. It reports whether it decides a
 // request of this one that was not decided before.
@@ -331,7 +339,7 @@ func (j *Journal) Decided(result events.Event) bool {
 
 // Counts says how many messages are how far.
 type Counts struct {
-	// Open were not asked for, or given back; InDoubt were, and no answer came.
+	// Open were not asked for, or given back; InDoubt were, and one time no answer came.
 	Open, InDoubt, Parked, HandedOver, Decided int
 	Outcomes                                   map[events.Outcome]int
 	// MaybeTwice counts those whose consumer may have been given them more than once.

@@ -167,6 +167,33 @@ func TestOrderOfAResume(t *testing.T) {
 	}
 }
 
+// TestRefusedTellsNothingOfBefore: what is in doubt, or parked, from a run before stays so
+// when the target refuses to be asked again, or gives the request back.
+func TestRefusedTellsNothingOfBefore(t *testing.T) {
+	t.Parallel()
+	for s, want := range map[Status]error{Refused: nil, GivenBack: ErrImpatient} {
+		j := journal(t, 4)
+		if err := errors.Join(j.set(0, begun), j.set(1, begun), j.set(1, parked)); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Test(t, func(t *testing.T) {
+			f := &function{TB: t, ails: func(id string, _ int) *Answer {
+				if id == "r3" { // or the target seems not to be there
+					return nil
+				}
+				return &Answer{Status: s, Why: "because"}
+			}}
+			err := runner(j, f).Run(t.Context(), t.Context())
+			if c := j.Counts(); err == nil || want != nil && !errors.Is(err, want) || c.InDoubt != 1 || c.Parked != 1 || c.Open != 1 || c.Decided != 1 || f.asked["r0"] < 3 {
+				t.Errorf("%v: %+v, asked %v", err, c, f.asked)
+			}
+		})
+		if c := reopen(t, j).Counts(); c.InDoubt != 1 || c.Parked != 1 || c.Open != 1 {
+			t.Errorf("by the state file: %+v", c)
+		}
+	}
+}
+
 // TestLastAnswersAtAnInterrupt: when what was under way was the last, nothing was
 // interrupted.
 func TestLastAnswersAtAnInterrupt(t *testing.T) {

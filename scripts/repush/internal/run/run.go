@@ -38,7 +38,7 @@ const (
 	HandedOver
 	// GivenBack: the function ran and did not decide, and has nothing to remember it by.
 	GivenBack
-	// Refused by the target: nobody has it.
+	// Refused by the target: this call told nobody of it.
 	Refused
 )
 
@@ -137,7 +137,7 @@ func (r Runner) Run(ctx, leave context.Context) error {
 			w.decided, w.lastNews = c.Decided, time.Now()
 		}
 		switch {
-		case w.flying > 0 || len(w.queue) > 0 || c.Open+c.Parked > 0:
+		case w.flying > 0 || len(w.queue) > 0 || c.Open+c.Parked > 0 || c.InDoubt > 0 && len(w.later) > 0:
 		case c.InDoubt > 0:
 			return w.unanswered
 		default:
@@ -259,10 +259,10 @@ func (w *work) take(got batchAnswer) error {
 			err = w.Journal.set(at, handedOver)
 		case GivenBack:
 			w.why = a.Why
-			err = w.Journal.set(at, open)
+			err = w.Journal.giveBack(at)
 			w.again(at, 500*time.Millisecond)
 		case Refused: // the others first: it may be about this one alone
-			err = w.Journal.set(at, open)
+			err = w.Journal.giveBack(at)
 			w.queue = append(w.queue, at)
 			failed = fmt.Errorf("the target refuses: %s", a.Why)
 		default:
