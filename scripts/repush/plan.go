@@ -148,7 +148,7 @@ func (r *planRun) open(ctx context.Context, stop context.CancelCauseFunc) (*rece
 	if err != nil {
 		return nil, err
 	}
-	down, said := time.Time{}, "" // since when it takes none, and why
+	var down time.Time // since when it takes none
 	return receive(func(e events.Event) int {
 		if ctx.Err() != nil {
 			return http.StatusServiceUnavailable
@@ -164,15 +164,11 @@ func (r *planRun) open(ctx context.Context, stop context.CancelCauseFunc) (*rece
 			return http.StatusAccepted
 		case d.Status == refused || d.Message == notRepush:
 			stop(errors.New("the target refused a request: " + d.Message))
-			return http.StatusServiceUnavailable
 		case down.IsZero():
 			down = time.Now()
+			r.say("the target does not take a request: %s", d.Message)
 		case time.Since(down) > r.timeout:
 			stop(fmt.Errorf("the target took no request for %s: %s", r.timeout, d.Message))
-		}
-		if d.Message != said {
-			r.say("the target does not take a request: %s", d.Message)
-			said = d.Message
 		}
 		return http.StatusServiceUnavailable
 	})

@@ -226,8 +226,7 @@ func (j *Journal) add(e events.Event) error {
 	}
 	if j.byID == nil {
 		j.byID, j.byResult, j.ours = make(map[string]int), make(map[string]int), make(map[string]bool)
-		j.unsure = make(map[int]bool)
-		j.counts, j.results = make(map[state]int), make(map[events.Outcome]int)
+		j.counts, j.results, j.unsure = make(map[state]int), make(map[events.Outcome]int), make(map[int]bool)
 	}
 	if _, twice := j.byID[e.ID]; twice {
 		return fmt.Errorf("id: %q is there twice, and a run tells requests by it", e.ID)

@@ -136,12 +136,8 @@ func (r Runner) Run(ctx, leave context.Context) error {
 		if c.Decided != w.decided { // by answers, or by events
 			w.decided, w.lastNews = c.Decided, time.Now()
 		}
-		switch {
-		case w.flying > 0 || len(w.queue) > 0 || c.Open+c.Parked > 0 || c.InDoubt > 0 && len(w.later) > 0:
-		case c.InDoubt > 0:
-			return w.unanswered
-		default:
-			return nil
+		if w.flying == 0 && len(w.queue) == 0 && c.Open+c.Parked == 0 && (c.InDoubt == 0 || len(w.later) == 0) {
+			return w.land(leave, w.unanswered)
 		}
 		if w.fresh == 0 && len(w.later) > 0 && time.Since(w.lastNews) > r.Patience {
 			return w.land(leave, fmt.Errorf("%w; the last answer: %s", ErrImpatient, w.why))
@@ -277,10 +273,9 @@ func (w *work) take(got batchAnswer) error {
 		w.Seen(w.flying, got.answers)
 	}
 	now := time.Now()
+	w.failed = cmp.Or(failed, w.failed)
 	if failed == nil {
 		w.worked, w.down = true, now
-	} else {
-		w.failed = failed
 	}
 	switch { // what began before the last failure tells nothing of after it
 	case got.began.Before(w.lastFailed):
