@@ -108,8 +108,11 @@ Exit status: 0 all handed over or answered well, 1 nothing was handed over,
 }
 
 func (o bulkOptions) one(cmd *cobra.Command) error {
-	if o.to == toLocal {
+	switch {
+	case o.to == toLocal:
 		return usage(errors.New("--to local: takes a FILE; one message is pushed from this machine by 'repush push'"))
+	case o.report != "":
+		return usage(errors.New("--report: is of a FILE: of one message all is printed"))
 	}
 	asked, err := requestOf(cmd)
 	if err != nil {

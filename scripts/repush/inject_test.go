@@ -190,6 +190,7 @@ func TestInjectRefuses(t *testing.T) {
 		"no time, local":             {[]string{"-", "--to", "local", "--region", "r", "--timeout", "-1s"}, exitUsage, "--timeout: must be"},
 		"local, and elsewhere":       {[]string{"-", "--to", "local", "--endpoint", "localhost:1"}, exitUsage, "--endpoint"},
 		"a ledger elsewhere":         {[]string{"-", "--to", "https://repush.example", "--state", "ledger"}, exitUsage, "--to local"},
+		"a report of one message":    {append(askFor(stuckMessage), "--to", "https://repush.example", "--report", "r.html"), exitUsage, "--report"},
 		"one message, local":         {append(askFor(stuckMessage), "--to", "local"), exitUsage, "repush push"},
 		"a secret flag is not there": {[]string{"-", "--access-key-secret", "x"}, exitUsage, "unknown flag"},
 	} {
