@@ -305,7 +305,7 @@ func agree(cmd *cobra.Command, names []string, count int, to string) error {
 	if answer := strings.ToLower(strings.TrimSpace(line)); answer == "y" || answer == "yes" {
 		return nil
 	}
-	if cmd.Context().Err() != nil {
+	if !strings.HasSuffix(line, "\n") { // Ctrl-C, or Ctrl-D
 		fmt.Fprintln(cmd.ErrOrStderr())
 	}
 	return errNotAgreed

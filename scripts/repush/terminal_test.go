@@ -63,14 +63,16 @@ func TestTerminal(t *testing.T) {
 	file := csvOf(t, ids)
 	args := injecting(file, "--to", url, "--go", "--qps", "20")
 
-	s := atTerminal(t, 100, nil, args...)
-	s.UntilText("push 60 messages through " + url + "? [y/N]")
-	s.Send("n\n")
-	if screen := endsWith(t, s, exitFailed); !strings.Contains(screen, "nothing was sent") || api.Deliveries().Total != 0 {
-		t.Fatalf("%d deliveries\n%s", api.Deliveries().Total, screen)
+	for _, no := range []string{"n\n", "\x04"} { // Ctrl-D, after which the line has no end
+		s := atTerminal(t, 100, nil, args...)
+		s.UntilText("push 60 messages through " + url + "? [y/N]")
+		s.Send(no)
+		if screen := endsWith(t, s, exitFailed); !strings.Contains(screen, "\nrepush: nothing was sent") || api.Deliveries().Total != 0 {
+			t.Fatalf("%d deliveries\n%s", api.Deliveries().Total, screen)
+		}
 	}
 
-	s = atTerminal(t, 100, nil, args...)
+	s := atTerminal(t, 100, nil, args...)
 	s.UntilText("[y/N]")
 	s.Send("y\n")
 	s.Until("progress", func(lines []string) bool {
