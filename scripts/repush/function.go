@@ -36,7 +36,7 @@ func buildFunction(ctx context.Context, dir, name string) (string, error) {
 	// lambda.norpc leaves out net/rpc, a third of the binary.
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", "lambda.norpc", "-o", binary, "github.com/ons-repush/ons-repush/functions/"+name)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the function (run this inside a clone of ons-repush, or name a built function with --bin): %w\n%s", err, out)
+		return "", fmt.Errorf("build functions/%s (run this inside a clone of ons-repush, or name a built one with --bin; to demo that of plan with --plan-bin): %w\n%s", name, err, out)
 	}
 	return binary, nil
 }

@@ -415,7 +415,7 @@ func TestUp(t *testing.T) {
 // TestBuildsOnlyFromTheSource: outside the clone it says how to go on.
 func TestBuildsOnlyFromTheSource(t *testing.T) {
 	t.Chdir(t.TempDir())
-	if _, err := buildFunction(t.Context(), t.TempDir(), planFunction); err == nil || !strings.Contains(err.Error(), "--bin") {
+	if _, err := buildFunction(t.Context(), t.TempDir(), planFunction); err == nil || !strings.Contains(err.Error(), "functions/plan (run this inside a clone of ons-repush, or name a built one with --bin; to demo that of plan with --plan-bin)") {
 		t.Errorf("outside the clone: %v", err)
 	}
 }
