@@ -184,6 +184,11 @@ type standing struct {
 	}
 	PerSecond  float64
 	EtaSeconds int64
+	Quota      struct {
+		LastMinute map[string]int // slots by lane
+		SpacingMs  float64
+		Closed     bool
+	}
 }
 
 func printStatus(out io.Writer, report []byte) error {
@@ -195,10 +200,14 @@ func printStatus(out io.Writer, report []byte) error {
 		open := p.States["waiting"] + p.States["claimed"] + p.States["sending"]
 		fmt.Fprintf(out, "open      %s\noutcomes  %s\n", counted(without(p.States, "decided", "emitted")), counted(p.Outcomes))
 		if open > 0 && s.PerSecond > 0 {
-			fmt.Fprintf(out, "pace      %.1f a second; the rest takes about %s\n", s.PerSecond, time.Duration(s.EtaSeconds)*time.Second)
+			fmt.Fprintf(out, "pace      %.2g a second since the first decision; at that the rest takes about %s\n", s.PerSecond, time.Duration(s.EtaSeconds)*time.Second)
 		}
 		if open > 0 {
 			fmt.Fprintf(out, "oldest    %s\n", (time.Duration(p.OldestMs) * time.Millisecond).Round(time.Second))
+		}
+		if q := s.Quota; q.SpacingMs > 0 {
+			closed := map[bool]string{true: " (closed after refusals)"}[q.Closed]
+			fmt.Fprintf(out, "quota     one call in %.1f ms%s; last minute %s\n", q.SpacingMs, closed, counted(q.LastMinute))
 		}
 		printOrders(out, p.Orders)
 		return nil

@@ -49,6 +49,7 @@ func TestSteering(t *testing.T) {
 		{[]string{"stop"}, "stop everything", 0},
 		{[]string{"inject", event, "--reason", "r", "--go", "--anew", "--wait", "1s"}, "1 wait in the function's ledger", 0},
 		{[]string{"status"}, "orders    Stopped", 0},
+		{[]string{"status"}, "quota     one call in 10", 0}, // … ms
 		{[]string{"start"}, "start everything", 0},
 		{[]string{"inject", event, "--reason", "r", "--go", "--anew", "--wait", "1s"}, "1 pushed", 1},
 		{[]string{"status", "op-7"}, "outcomes  1 pushed", 1},
