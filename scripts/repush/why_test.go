@@ -454,6 +454,8 @@ func TestWhySteps(t *testing.T) {
 		"stopped":                        {history: `{"orders":["Stopped"]}`, dead: true, says: "ask who stopped it: start lets everything go on; then: | repush start"},
 		"cancelled":                      {history: `{"orders":["Cancelled"]}`, dead: true, says: "push it in the console | would end as cancelled", not: "inject"},
 		"not permitted":                  {history: `{"orders":["BreakerOpen"]}`, dead: true, says: "infra/ram/function.json | would wait", not: "inject"},
+		"failed, and not permitted":      {history: `{"orders":["BreakerOpen"],"requests":[` + past(events.Failed, time.Minute, 1, "") + `]}`, dead: true, says: "infra/ram/function.json | remove what ended it as failed | repush inject | would wait"},
+		"cancelled, ended so":            {history: `{"orders":["Cancelled"],"requests":[` + past(events.Cancelled, time.Minute, 1, "") + `]}`, dead: true, says: "here it stays cancelled", not: "inject"},
 		"stopped, and gone":              {history: `{"orders":["Stopped"]}`, gone: true, says: "would wait", not: "repush | ask who"},
 		"failed":                         {history: `{"requests":[` + past(events.Failed, time.Hour, 1, "") + `]}`, dead: true, says: "remove what ended it as failed (the result of request e-1 says what), then: | repush inject"},
 		"the message unseen":             {history: `{}`, track: "CONSUMED", unseen: []string{"message"}, says: "not known: the message was not seen", not: "repush | accepted"},

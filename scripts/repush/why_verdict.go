@@ -136,6 +136,8 @@ func (w *why) ours() (says, next []string) {
 		next = []string{"wait: a consumer may still be at it; look again after " + until.UTC().Format("15:04Z")}
 	case w.Gone:
 		next = nil
+	case next != nil && w.remedy != "" && !slices.Contains(w.history.History.Orders, "Cancelled"):
+		next = append(next, w.pushing()...) // what failed does not go on by itself
 	case next != nil:
 	case open && strings.HasSuffix(last, "(Paused)"):
 		next = []string{strings.Replace(w.command("continue", "", ""), "continue", "continue OPERATION", 1)}
