@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -588,14 +589,33 @@ func TestDuplicateOfUnknown(t *testing.T) {
 		t.Fatal(err)
 	}
 	url := deployed(t, api)
+	var firstAsked string
 	for _, says := range []string{"1 unknown\n", "1 of these are duplicates of what may have been pushed"} {
 		unknowns := filepath.Join(t.TempDir(), "unknowns.csv")
 		status, stdout, stderr := repush(t.Context(), "", injecting(csvOf(t, ids), "--to", url, "--go")...)
 		if status != exitPartial || !strings.Contains(stdout, says) || strings.Count(stderr, ids[1]) != 1 || api.Deliveries().Total != 2 {
 			t.Errorf("status %d, %d deliveries\n%s\n%s", status, api.Deliveries().Total, stdout, stderr)
 		}
-		if status, _, stderr := repush(t.Context(), "", "report", stateOf(t, stdout), "--unknowns", unknowns); status != exitDone {
+		state := stateOf(t, stdout)
+		if status, _, stderr := repush(t.Context(), "", "report", state, "--unknowns", unknowns); status != exitDone {
 			t.Fatalf("status %d\n%s", status, stderr)
+		}
+		raw, err := os.ReadFile(state)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range bytes.Lines(raw) {
+			var e events.Event
+			if json.Unmarshal(line, &e) != nil || e.Type != events.TypeMessageCompleted {
+				continue
+			}
+			switch c := decodeCompleted(e); {
+			case c.Request.Data.MsgID != ids[1]:
+			case c.First == nil:
+				firstAsked = c.Request.ID
+			case c.First.EventID != firstAsked || c.First.DecidedAt.IsZero():
+				t.Errorf("first = %+v, want event %q", c.First, firstAsked)
+			}
 		}
 		if raw, err := os.ReadFile(unknowns); err != nil || !strings.Contains(string(raw), ids[1]) {
 			t.Errorf("%v: %s", err, raw)

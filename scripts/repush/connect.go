@@ -222,8 +222,9 @@ func answerOf(e events.Event, d delivery, began time.Time) run.Answer {
 		if asked, err := events.DecodeRequested(e.Data); err == nil {
 			c.Request.Data = &asked
 		}
-		if first := settled(d.Outcome, r.Message); first != d.Outcome {
-			c.First = &events.First{Outcome: first} // all that the answer tells of it
+		if first := settled(d.Outcome, r.Message); first != d.Outcome { // decided by now: the answer does not tell when
+			id, _, _ := strings.Cut(strings.TrimPrefix(r.Message, "event "), " asked for this generation")
+			c.First = &events.First{EventID: id, Outcome: first, DecidedAt: c.DecidedAt}
 		}
 		result, err := events.NewCompleted(c)
 		if err != nil {
