@@ -47,7 +47,8 @@ Credentials and settings as for push; without REPUSH_ALLOW the run may plan for 
 instance, group and topic named (without --topic: all of the group) and nothing
 else. What was pushed before is known where REPUSH_STATE is that of functions/repush.
 What takes longer than one time-out goes on until it is done; what was interrupted
-goes on by the same command, and what failed is planned anew by it.
+goes on by the same command, and what failed is planned anew by it. A target that
+takes no request for as long as --timeout ends the command.
 
 With --at the plan is asked of a deployed functions/plan, as TARGET of inject names
 it, with its settings and its state; its requests go where it sends them. Asked

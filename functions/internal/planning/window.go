@@ -55,7 +55,7 @@ func (s *selection) readWindows(ctx context.Context) error {
 		w := s.Windows[last]
 		s.Windows = s.Windows[:last]
 		rest, err := s.readWindow(ctx, &w)
-		e := new(pushing.Error)
+		var e *pushing.Error
 		switch {
 		case errors.Is(err, errShifted):
 			w.Again++
@@ -210,7 +210,7 @@ func (s *selection) call(ctx context.Context, op string, do func() error) error 
 			s.count(op)
 			return do()
 		})
-		e := new(pushing.Error)
+		var e *pushing.Error
 		if !errors.As(err, &e) || e.Kind != pushing.Unavailable || try == unavailableTries || ctx.Err() != nil {
 			return err
 		}
