@@ -2,6 +2,8 @@ package pushing
 
 import (
 	"fmt"
+	"path"
+	"slices"
 	"strings"
 )
 
@@ -22,7 +24,7 @@ func ParseAllowList(text string) (AllowList, error) {
 			problems = append(problems, fmt.Sprintf("entry %d: must be instance/group/topic, three parts that are not empty", i+1))
 			continue
 		}
-		if at := strings.IndexFunc(strings.Join(parts, ""), isNoPatternRune); at >= 0 {
+		if strings.Trim(strings.Join(parts, ""), patternChars) != "" {
 			problems = append(problems, fmt.Sprintf("entry %d: only letters, digits, _, - and * may stand between the slashes", i+1))
 			continue
 		}
@@ -34,9 +36,7 @@ func ParseAllowList(text string) (AllowList, error) {
 	return list, nil
 }
 
-func isNoPatternRune(c rune) bool {
-	return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '_' && c != '-' && c != '*'
-}
+const patternChars = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-*"
 
 // Instances lists the instance patterns of the entries, in their order.
 func (l AllowList) Instances() []string {
@@ -50,43 +50,22 @@ func (l AllowList) Instances() []string {
 // Allows reports whether some entry matches the message's instance, group and
 // topic.
 func (l AllowList) Allows(m Message) bool {
-	for _, e := range l.entries {
-		if match(e[0], m.InstanceID) && match(e[1], m.GroupID) && match(e[2], m.Topic) {
-			return true
-		}
-	}
-	return false
-}
-
-// match reports whether all of text fits pattern. It goes back to the last star
-// only, so its time is bounded by the product of the lengths.
-func match(pattern, text string) bool {
-	p, t, star, resume := 0, 0, -1, 0
-	for t < len(text) {
-		switch {
-		case p < len(pattern) && pattern[p] == '*':
-			star, resume = p, t
-			p++
-		case p < len(pattern) && pattern[p] == text[t] && text[t] != '/':
-			p++
-			t++
-		case star >= 0 && text[resume] != '/':
-			resume++
-			p, t = star+1, resume
-		default:
-			return false
-		}
-	}
-	return strings.Trim(pattern[p:], "*") == ""
+	return slices.ContainsFunc(l.entries, func(e [3]string) bool {
+		return match(e[0], m.InstanceID) && match(e[1], m.GroupID) && match(e[2], m.Topic)
+	})
 }
 
 // AllowsGroup reports whether some entry matches the instance and the group, and
 // the topic unless that is empty.
 func (l AllowList) AllowsGroup(instanceID, groupID, topic string) bool {
-	for _, e := range l.entries {
-		if match(e[0], instanceID) && match(e[1], groupID) && (topic == "" || match(e[2], topic)) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(l.entries, func(e [3]string) bool {
+		return match(e[0], instanceID) && match(e[1], groupID) && (topic == "" || match(e[2], topic))
+	})
+}
+
+// match reports whether all of text fits pattern, in which a star is all that
+// path.Match takes for a sign: ParseAllowList lets no other one in.
+func match(pattern, text string) bool {
+	fits, _ := path.Match(pattern, text)
+	return fits
 }
