@@ -50,7 +50,7 @@ func BenchmarkDecide(b *testing.B) {
 		Allow: allow, Concurrency: 150, OnUnknown: events.Hold, MaxPushes: 3,
 		GiveUpAfter: time.Hour, MaxAge: time.Hour, PushTimeout: 15 * time.Second,
 	}
-	service := pushing.NewService(policy, instant{}, pushing.NewClients(instant{}, instant{}, nil), instant{}, ledger.NewMemory(time.Hour, nil), instant{})
+	service := pushing.NewService(policy, instant{}, pushing.NewClients(instant{}, instant{}), instant{}, ledger.NewMemory(time.Hour, nil), instant{})
 	payload := request("id-00000000", 0, func(r *events.Requested) {
 		r.Reason, r.RequestedBy = strings.Repeat("because ", 30), strings.Repeat("me", 60)
 		r.OperationID, r.ClientID = strings.Repeat("o", 100), strings.Repeat("c", 200)

@@ -63,7 +63,7 @@ func newFunction(ctx context.Context, p wiring.Process) (*function, error) {
 	pushes := state.Quota("OnsMessagePush", p.Config.QPS)
 	lookups := state.Quota(planning.OpOnline, ons.Quotas()[planning.OpOnline])
 	to := instrument(ports{api, api, quota.NewPacer(pushes, nil), state.Ledger, results})
-	clients := pushing.NewClients(to.Connections, quota.NewPacer(lookups, nil), nil)
+	clients := pushing.NewClients(to.Connections, quota.NewPacer(lookups, nil))
 	service := pushing.NewService(p.Config.Policy, to.Pusher, clients, to.Pacer, to.Ledger, to.Emitter)
 	service.Hint, service.Draining = ons.Hint, ctx
 	service.Log = func(line pushing.Line) { logRequest(p.Log, line) }

@@ -1,8 +1,10 @@
 package pushing
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -35,12 +37,9 @@ type Clients struct {
 }
 
 // NewClients returns a chooser that asks connections at the pace of pacer,
-// which is the quota of that operation. now nil means time.Now.
-func NewClients(connections Connections, pacer Pacer, now func() time.Time) *Clients {
-	if now == nil {
-		now = time.Now
-	}
-	return &Clients{connections: connections, pacer: pacer, now: now, groups: make(map[[2]string]*group)}
+// which is the quota of that operation.
+func NewClients(connections Connections, pacer Pacer) *Clients {
+	return &Clients{connections: connections, pacer: pacer, now: time.Now, groups: make(map[[2]string]*group)}
 }
 
 // group is what is known of one consumer group.
@@ -56,6 +55,8 @@ type group struct {
 	nobody  time.Duration
 	offline map[string]time.Time // proved offline, until then
 }
+
+func (g *group) isOffline(id string, now time.Time) bool { return now.Before(g.offline[id]) }
 
 func (c *Clients) group(m Message) *group {
 	c.mu.Lock()
@@ -111,7 +112,7 @@ func (c *Clients) cached(g *group) (id string, known bool, err error) {
 	for range g.online {
 		id := g.online[g.next%len(g.online)]
 		g.next++
-		if until, off := g.offline[id]; !off || !now.Before(until) {
+		if !g.isOffline(id, now) {
 			return id, true, nil
 		}
 	}
@@ -127,17 +128,8 @@ func (c *Clients) learn(g *group, ids []string, failed error) {
 	defer c.mu.Unlock()
 	now := c.now()
 	g.failed = failed
-	for id, until := range g.offline {
-		if !now.Before(until) {
-			delete(g.offline, id)
-		}
-	}
-	g.online = g.online[:0]
-	for _, id := range ids {
-		if _, off := g.offline[id]; !off {
-			g.online = append(g.online, id)
-		}
-	}
+	maps.DeleteFunc(g.offline, func(_ string, until time.Time) bool { return !now.Before(until) })
+	g.online = slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return g.isOffline(id, now) })
 	if len(g.online) > 0 {
 		g.until, g.nobody = now.Add(onlineFor), 0
 		return
@@ -154,12 +146,8 @@ func (c *Clients) ProvedOffline(m Message, id string) {
 	defer c.mu.Unlock()
 	now := c.now()
 	g.offline[id] = now.Add(provedOffFor)
-	for _, other := range g.online {
-		if until, off := g.offline[other]; !off || !now.Before(until) {
-			return
-		}
-	}
-	if len(g.online) > 0 {
+	isOnline := func(other string) bool { return !g.isOffline(other, now) }
+	if len(g.online) > 0 && !slices.ContainsFunc(g.online, isOnline) {
 		g.until = now
 	}
 }
@@ -169,15 +157,13 @@ func (c *Clients) ProvedOffline(m Message, id string) {
 func (c *Clients) Replace(m Message, id string) string {
 	g := c.group(m)
 	c.mu.Lock()
-	until, off := g.offline[id]
+	isOffline := g.isOffline(id, c.now())
 	c.mu.Unlock()
-	if !off || !c.now().Before(until) {
+	if !isOffline {
 		return id
 	}
-	if other, _, _ := c.cached(g); other != "" {
-		return other
-	}
-	return id
+	other, _, _ := c.cached(g)
+	return cmp.Or(other, id)
 }
 
 // Listed reports whether the last answer for the group had the client in it.

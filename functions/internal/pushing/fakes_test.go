@@ -175,7 +175,7 @@ func newHouse(t *testing.T, options ...option) *house {
 	for _, o := range options {
 		o(&p, &with)
 	}
-	clients := pushing.NewClients(with.online(h.broker), &open{}, nil)
+	clients := pushing.NewClients(with.online(h.broker), &open{})
 	h.Service = pushing.NewService(p, h.broker, clients, with.pacer, with.ledger, h.mail)
 	h.Now = with.now
 	h.Hint = func(k pushing.Kind, code string) string { return "hint for " + k.String() + " " + code }

@@ -323,7 +323,7 @@ func TestClientsLeaveOutWhoProvedOffline(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := &broker{online: []string{"a", "b"}}
-		c := pushing.NewClients(b, &open{}, nil)
+		c := pushing.NewClients(b, &open{})
 		m := pushing.Message{InstanceID: "i", GroupID: "g"}
 		if _, err := c.Choose(t.Context(), m, events.PriorityAlert); err != nil {
 			t.Fatal(err)
@@ -350,7 +350,7 @@ func TestThrottledLookUpsTakeAnotherSlot(t *testing.T) {
 	t.Parallel()
 	pacer := &open{}
 	b := &broker{online: []string{"a"}, lookErr: failure(pushing.Throttled, "Throttling.User")}
-	_, err := pushing.NewClients(b, pacer, nil).Choose(t.Context(), pushing.Message{}, events.PriorityAlert)
+	_, err := pushing.NewClients(b, pacer).Choose(t.Context(), pushing.Message{}, events.PriorityAlert)
 	var e *pushing.Error
 	if !errors.As(err, &e) || e.Kind != pushing.Throttled {
 		t.Errorf("error = %v", err)
