@@ -57,12 +57,6 @@ func (w *watch) due(operationID string, o events.Outcome, now time.Time) bool {
 	return true
 }
 
-func (w *watch) settle(operationID string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.settled[operationID] = true
-}
-
 // ended is told of every decision. That the ledger cannot be asked, or told, means
 // that the next failure asks.
 func (w *watch) ended(ctx context.Context, l Orders, operationID string, o events.Outcome, now time.Time) {
@@ -81,20 +75,24 @@ func (w *watch) ended(ctx context.Context, l Orders, operationID string, o event
 	if err != nil || decided < watchFirst {
 		return
 	}
-	if 2*failed <= decided {
-		w.settle(operationID)
+	if 2*failed > decided && pauseOnce(ctx, l, operationID) != nil {
 		return
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.settled[operationID] = true
+}
+
+// pauseOnce pauses an operation that was not paused so before.
+func pauseOnce(ctx context.Context, l Orders, operationID string) error {
 	// A mark that no request is subject to: "#" is not in any operation's id. It
 	// comes last, so that who cannot set it has paused all the same.
 	judged := operationID + "#judged"
 	mark, err := l.Progress(ctx, judged)
-	if err == nil && !slices.Contains(mark.Orders, CodePaused) {
-		err = errors.Join(
-			l.Order(ctx, OfOperation(operationID), Order{Code: CodePaused}),
-			l.Order(ctx, OfOperation(judged), Order{Code: CodePaused, For: watchMark}))
+	if err != nil || slices.Contains(mark.Orders, CodePaused) {
+		return err
 	}
-	if err == nil {
-		w.settle(operationID)
-	}
+	return errors.Join(
+		l.Order(ctx, OfOperation(operationID), Order{Code: CodePaused}),
+		l.Order(ctx, OfOperation(judged), Order{Code: CodePaused, For: watchMark}))
 }
