@@ -60,6 +60,17 @@ func newLocal(retention time.Duration, now func() time.Time, s shelves) *local {
 	return &local{retention: retention, now: now, shelves: s, given: make(map[pushing.RequestKey]time.Time)}
 }
 
+// ordered is a step that depends on the standing orders.
+func (l *local) ordered(change bool, step func(s shelf, standing orders, now time.Time) error) error {
+	return l.shelves.do(change, func(s shelf) error {
+		standing, err := s.orders()
+		if err != nil {
+			return err
+		}
+		return step(s, standing, l.now())
+	})
+}
+
 // Claim implements [pushing.Ledger].
 func (l *local) Claim(_ context.Context, ask pushing.Ask) (pushing.Claim, error) {
 	return l.answer(true, ask, func(r *record, at moment) pushing.Claim { return r.claim(ask, at) })
@@ -84,8 +95,8 @@ func (l *local) Read(_ context.Context, ask pushing.Ask) (pushing.Claim, error) 
 // answer applies a step to the record of ask, which it makes if need be. Nothing of
 // it is kept without change.
 func (l *local) answer(change bool, ask pushing.Ask, step func(*record, moment) pushing.Claim) (c pushing.Claim, err error) {
-	err = l.shelves.do(change, func(s shelf) error {
-		now, m := l.now(), ask.Message()
+	err = l.ordered(change, func(s shelf, standing orders, now time.Time) error {
+		m := ask.Message()
 		if owner, known := s.owner(ask.Request); known && owner != m {
 			c = pushing.Claim{Ask: ask, Found: pushing.Contradicting, ReceivedAt: now}
 			return nil
@@ -101,10 +112,6 @@ func (l *local) answer(change bool, ask pushing.Ask, step func(*record, moment) 
 		}
 		if r == nil {
 			r = &record{Touched: now}
-		}
-		standing, err := s.orders()
-		if err != nil {
-			return err
 		}
 		at := moment{now: now, order: standing.over(ask, now), probe: standing.halfOpen(ask, now)}
 		if c = step(r, at); c.Request == (pushing.RequestKey{}) { // the record has dropped it
@@ -125,7 +132,7 @@ func (l *local) answer(change bool, ask pushing.Ask, step func(*record, moment) 
 // change applies one transition to the record of a claim. What the transition
 // changed is kept when it lost, too.
 func (l *local) change(ask pushing.Ask, transition func(*record, moment) error) (result error) {
-	err := l.shelves.do(true, func(s shelf) error {
+	err := l.ordered(true, func(s shelf, standing orders, now time.Time) error {
 		r, err := s.record(ask.Message())
 		if err != nil {
 			return err
@@ -134,11 +141,6 @@ func (l *local) change(ask pushing.Ask, transition func(*record, moment) error) 
 			result = pushing.ErrForgotten
 			return nil
 		}
-		standing, err := s.orders()
-		if err != nil {
-			return err
-		}
-		now := l.now()
 		result = transition(r, moment{now: now, order: standing.over(ask, now)})
 		return s.save(ask.Message(), r)
 	})
@@ -216,24 +218,15 @@ func (l *local) Due(_ context.Context, limit int) (due []pushing.Work, left push
 
 // Order implements [pushing.Orders].
 func (l *local) Order(_ context.Context, scope pushing.Scope, order pushing.Order) error {
-	return l.shelves.do(true, func(s shelf) error {
-		standing, err := s.orders()
-		if err != nil {
-			return err
-		}
-		standing.give(scope, order, l.retention, l.now())
+	return l.ordered(true, func(s shelf, standing orders, now time.Time) error {
+		standing.give(scope, order, l.retention, now)
 		return s.setOrders(standing)
 	})
 }
 
 // Progress implements [pushing.Orders].
 func (l *local) Progress(_ context.Context, operationID string) (p pushing.Progress, err error) {
-	err = l.shelves.do(false, func(s shelf) error {
-		standing, err := s.orders()
-		if err != nil {
-			return err
-		}
-		now := l.now()
+	err = l.ordered(false, func(s shelf, standing orders, now time.Time) error {
 		p = newProgress()
 		p.Orders = standing.codes(now, pushing.Everything, pushing.OfOperation(operationID))
 		return s.each(time.Time{}, func(r *record) bool { r.count(&p, operationID, now); return true })
@@ -243,12 +236,7 @@ func (l *local) Progress(_ context.Context, operationID string) (p pushing.Progr
 
 // History implements [pushing.Orders].
 func (l *local) History(_ context.Context, m pushing.Message) (h pushing.History, err error) {
-	err = l.shelves.do(false, func(s shelf) error {
-		standing, err := s.orders()
-		if err != nil {
-			return err
-		}
-		now := l.now()
+	err = l.ordered(false, func(s shelf, standing orders, now time.Time) error {
 		r, err := s.record(m)
 		if r != nil {
 			h = r.history(now)
