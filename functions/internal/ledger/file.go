@@ -80,8 +80,7 @@ func OpenFile(path string, retention time.Duration, now func() time.Time) (_ *Fi
 
 // plain drops the path, which is a setting that is shown as set or unset.
 func plain(err error) error {
-	var path *os.PathError
-	if errors.As(err, &path) {
+	if path, is := errors.AsType[*os.PathError](err); is {
 		return path.Err
 	}
 	return err
@@ -181,15 +180,10 @@ func (s fileShelf) save(m pushing.Message, r *record) error {
 		return err
 	}
 	if old.record != nil {
-		if err := s.unplace(old, name); err != nil {
-			return err
-		}
+		err = s.unplace(old, name)
 	}
 	bucket, key := next.place(name)
-	if err := s.tx.Bucket(bucket).Put(key, nil); err != nil {
-		return err
-	}
-	return s.tx.Bucket(recordsBucket).Put(name, raw)
+	return errors.Join(err, s.tx.Bucket(bucket).Put(key, nil), s.tx.Bucket(recordsBucket).Put(name, raw))
 }
 
 func (s fileShelf) unplace(f filed, m []byte) error {
