@@ -5,6 +5,7 @@ package config
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -114,11 +115,7 @@ const (
 // every problem, in the order of the table, then unknown REPUSH_ names: a
 // misspelt setting must not go unnoticed. It never quotes a value.
 func Load(function string, environ []string) (Config, error) {
-	env := make(map[string]string, len(environ))
-	for _, entry := range environ {
-		name, value, _ := strings.Cut(entry, "=")
-		env[name] = value
-	}
+	env := variables(environ)
 	var c Config
 	var problems []string
 	for _, s := range settings {
@@ -133,8 +130,10 @@ func Load(function string, environ []string) (Config, error) {
 			problems = append(problems, s.Name+": is required ("+s.Doc+")")
 		}
 	}
-	for _, name := range unknown(env) {
-		problems = append(problems, name+": is not a setting")
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		if strings.HasPrefix(name, "REPUSH_") && !slices.ContainsFunc(settings, func(s Setting) bool { return s.Name == name }) {
+			problems = append(problems, strings.Trim(strconv.QuoteToASCII(name), `"`)+": is not a setting")
+		}
 	}
 	if c.WebhookToken != "" && c.WebhookToken == c.Token {
 		problems = append(problems, "REPUSH_WEBHOOK_TOKEN: must not be REPUSH_HTTP_TOKEN, which admits more and does not travel in URLs")
@@ -169,35 +168,27 @@ func (s Setting) fallback(env map[string]string) string {
 	return s.Default
 }
 
-func unknown(env map[string]string) []string {
-	var names []string
-	for name := range env {
-		known := slices.ContainsFunc(settings, func(s Setting) bool { return s.Name == name })
-		if strings.HasPrefix(name, "REPUSH_") && !known {
-			names = append(names, strings.Trim(strconv.QuoteToASCII(name), `"`))
-		}
+// variables are those of an environment, by name.
+func variables(environ []string) map[string]string {
+	env := make(map[string]string, len(environ))
+	for _, entry := range environ {
+		name, value, _ := strings.Cut(entry, "=")
+		env[name] = value
 	}
-	slices.Sort(names)
-	return names
+	return env
 }
 
 // Describe returns the settings of a function that are in force, for the start-up
 // log line: defaults as they are, secrets and URLs that are set as "set".
 func Describe(function string, environ []string) map[string]string {
-	shown := make(map[string]string, len(settings))
+	env, shown := variables(environ), make(map[string]string, len(settings))
 	for _, s := range settings {
-		if s.of(function) {
-			shown[s.Name] = cmp.Or(s.Default, "unset")
-		}
-	}
-	for _, entry := range environ {
-		name, value, _ := strings.Cut(entry, "=")
-		at := slices.IndexFunc(settings, func(s Setting) bool { return s.Name == name && s.of(function) })
-		if at < 0 || value == "" {
-			continue
-		}
-		if shown[name] = value; settings[at].Secret {
-			shown[name] = "set"
+		switch value := env[s.Name]; {
+		case !s.of(function):
+		case value != "" && s.Secret:
+			shown[s.Name] = "set"
+		default:
+			shown[s.Name] = cmp.Or(value, s.Default, "unset")
 		}
 	}
 	return shown
@@ -242,9 +233,7 @@ func duration(low, high time.Duration, to func(*Config) *time.Duration) func(*Co
 
 // identifier admits region ids, which become part of a host name.
 func identifier(v string) error {
-	if len(v) > 64 || strings.ContainsFunc(v, func(c rune) bool {
-		return (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-'
-	}) {
+	if len(v) > 64 || strings.Trim(v, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
 		return fmt.Errorf("must be a region id: lower-case letters, digits and -")
 	}
 	return nil
