@@ -14,42 +14,26 @@ import (
 	"github.com/ons-repush/ons-repush/functions/internal/planning"
 	"github.com/ons-repush/ons-repush/functions/internal/pushing"
 	"github.com/ons-repush/ons-repush/functions/internal/quota"
-	"github.com/ons-repush/ons-repush/functions/internal/serve"
 	"github.com/ons-repush/ons-repush/functions/internal/trigger"
 	"github.com/ons-repush/ons-repush/functions/internal/wiring"
 )
 
 func main() { wiring.Main(config.Plan, build) }
 
-func build(ctx context.Context, p wiring.Process) (wiring.Function, error) {
-	f, err := newFunction(ctx, p)
-	if err != nil {
-		return wiring.Function{}, err
-	}
-	return wiring.Function{Handle: f.handle, State: f.state}, nil
-}
-
-// function is the object graph of one process.
-type function struct {
-	service        *planning.Service
-	token, webhook serve.Token
-	state          *wiring.State
-}
-
-// newFunction wires the adapters. ctx ends when the process is about to stop.
-func newFunction(ctx context.Context, p wiring.Process) (*function, error) {
+// build wires the adapters. ctx ends when the process is about to stop.
+func build(ctx context.Context, p wiring.Process) (f wiring.Function, err error) {
 	api, err := p.API()
 	if err != nil {
-		return nil, err
+		return f, err
 	}
 	results, err := p.Sink("REPUSH_RESULTS", p.Config.Results, api)
 	requests, other := p.Sink("REPUSH_REQUESTS", p.Config.Requests, api)
 	if err := errors.Join(err, other); err != nil {
-		return nil, err
+		return f, err
 	}
 	state, err := p.Open(ctx)
 	if err != nil {
-		return nil, err
+		return f, err
 	}
 	pacers := make(map[string]pushing.Pacer)
 	for operation, qps := range ons.Quotas() {
@@ -64,13 +48,7 @@ func newFunction(ctx context.Context, p wiring.Process) (*function, error) {
 	service := planning.NewService(p.Config.Plan, ports)
 	service.Draining = ctx
 	service.Log = func(line planning.Line) { logPlan(p.Log, line) }
-	return &function{service: service, token: serve.Token(p.Config.Token), webhook: serve.Token(p.Config.WebhookToken), state: state}, nil
-}
-
-// handle is one invocation.
-func (f *function) handle(ctx context.Context, in serve.Invocation, body []byte) serve.Answer {
-	o := trigger.Options{Plan: true, AlertOnly: in.AlertOnly, Allows: f.token.Allows, AllowsAlert: f.webhook.Is}
-	return wiring.Handle(ctx, in, body, o, f.service.Handle, trigger.Batch.PlanAnswer)
+	return wiring.Function{Handle: p.Handle(service.Handle, trigger.Batch.PlanAnswer), State: state}, nil
 }
 
 // logPlan writes the line of one delivery, or of an incident that a sweep went on

@@ -151,7 +151,7 @@ func (r quotaRun) measure(b *testing.B) map[string]float64 {
 		f, _ := inProcess(b, endpoint)
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 		defer cancel()
-		if answer := f.handle(ctx, platformCall, arrayOf(requests(0, count)...)); answer.GiveBack {
+		if answer := f.Handle(ctx, platformCall, arrayOf(requests(0, count)...)); answer.GiveBack {
 			b.Errorf("answer %.200s", answer.Body)
 		}
 	} else {

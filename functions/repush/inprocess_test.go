@@ -14,7 +14,7 @@ import (
 var platformCall = serve.Invocation{ID: "test", Platform: true}
 
 // inProcess wires the function as main does, without a runtime around it.
-func inProcess(tb testing.TB, endpoint *onsd.Endpoint, more ...string) (*function, *output) {
+func inProcess(tb testing.TB, endpoint *onsd.Endpoint, more ...string) (wiring.Function, *output) {
 	tb.Helper()
 	env := settings(endpoint, more...)
 	cfg, err := config.Load(config.Repush, env)
@@ -36,7 +36,7 @@ func inProcess(tb testing.TB, endpoint *onsd.Endpoint, more ...string) (*functio
 	if testing.Verbose() {
 		p.Log = wiring.NewLogger(os.Stderr, cfg.LogLevel)
 	}
-	f, err := newFunction(tb.Context(), p)
+	f, err := build(tb.Context(), p)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -14,27 +14,11 @@ import (
 	"github.com/ons-repush/ons-repush/functions/internal/planning"
 	"github.com/ons-repush/ons-repush/functions/internal/pushing"
 	"github.com/ons-repush/ons-repush/functions/internal/quota"
-	"github.com/ons-repush/ons-repush/functions/internal/serve"
 	"github.com/ons-repush/ons-repush/functions/internal/trigger"
 	"github.com/ons-repush/ons-repush/functions/internal/wiring"
 )
 
 func main() { wiring.Main(config.Repush, build) }
-
-func build(ctx context.Context, p wiring.Process) (wiring.Function, error) {
-	f, err := newFunction(ctx, p)
-	if err != nil {
-		return wiring.Function{}, err
-	}
-	return wiring.Function{Handle: f.handle, State: f.state}, nil
-}
-
-// function is the object graph of one process.
-type function struct {
-	service *pushing.Service
-	token   serve.Token
-	state   *wiring.State
-}
 
 // ports are what the domain calls. Builds with the tag "crash" put points
 // between them at which a test kills the process; see crash.go.
@@ -46,19 +30,19 @@ type ports struct {
 	pushing.Emitter
 }
 
-// newFunction wires the adapters. ctx ends when the process is about to stop.
-func newFunction(ctx context.Context, p wiring.Process) (*function, error) {
+// build wires the adapters. ctx ends when the process is about to stop.
+func build(ctx context.Context, p wiring.Process) (f wiring.Function, err error) {
 	api, err := p.API()
 	if err != nil {
-		return nil, err
+		return f, err
 	}
 	results, err := p.Sink("REPUSH_RESULTS", p.Config.Results, api)
 	if err != nil {
-		return nil, err
+		return f, err
 	}
 	state, err := p.Open(ctx)
 	if err != nil {
-		return nil, err
+		return f, err
 	}
 	pushes := state.Quota("OnsMessagePush", p.Config.QPS)
 	lookups := state.Quota(planning.OpOnline, ons.Quotas()[planning.OpOnline])
@@ -75,12 +59,7 @@ func newFunction(ctx context.Context, p wiring.Process) (*function, error) {
 		}
 		return shares
 	}
-	return &function{service: service, token: serve.Token(p.Config.Token), state: state}, nil
-}
-
-// handle is one invocation.
-func (f *function) handle(ctx context.Context, in serve.Invocation, body []byte) serve.Answer {
-	return wiring.Handle(ctx, in, body, trigger.Options{Allows: f.token.Allows}, f.service.Handle, trigger.Batch.Answer)
+	return wiring.Function{Handle: p.Handle(service.Handle, trigger.Batch.Answer), State: state}, nil
 }
 
 // logRequest writes the line of one request.

@@ -322,7 +322,7 @@ func TestEveryEnvelope(t *testing.T) {
 	if err != nil || len(files) < 20 {
 		t.Fatalf("%d samples: %v", len(files), err)
 	}
-	const token = "t0ken"
+	const token = "t0ken-of-the-tests"
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".json"), func(t *testing.T) {
 			t.Parallel()
@@ -335,9 +335,8 @@ func TestEveryEnvelope(t *testing.T) {
 				i.InstanceID, i.Groups[0].GroupID = "MQ_INST_111122223333_EXAMPLEx", "GID_orders"
 				i.Messages[0].MsgIDs = []string{"C0000207109218B4AAC24C2F8E4D0001"}
 			})
-			f, out := inProcess(t, endpoint, "REPUSH_MAX_AGE=720h", "REPUSH_HTTP_TOKEN=t0ken-of-the-tests")
-			f.token = token
-			answer := f.handle(t.Context(), platformCall, sample)
+			f, out := inProcess(t, endpoint, "REPUSH_MAX_AGE=720h", "REPUSH_HTTP_TOKEN="+token)
+			answer := f.Handle(t.Context(), platformCall, bytes.ReplaceAll(sample, []byte("t0ken"), []byte(token)))
 			if answer.GiveBack {
 				t.Fatalf("given back: %s", answer.Reason)
 			}
@@ -523,7 +522,7 @@ func TestPermissionGivenLater(t *testing.T) {
 	api.SetDenied(keyID, "OnsMessagePush")
 	f, out := inProcess(t, endpoint)
 	for i, want := range []events.Outcome{events.Failed, events.Pushed, events.Duplicate} {
-		f.handle(t.Context(), platformCall, request(fmt.Sprint(i), 0))
+		f.Handle(t.Context(), platformCall, request(fmt.Sprint(i), 0))
 		results := out.results(t)
 		if got := results[len(results)-1]; got.Outcome != want || want == events.Failed && !strings.Contains(got.Hint, "mq:SUB") {
 			t.Errorf("request %d = %+v, want %s", i, got, want)
@@ -555,7 +554,7 @@ func TestMalformedInput(t *testing.T) {
 		"our own result": []byte(strings.Replace(good, "repush:Message:Requested", "repush:Message:Completed", 1)),
 	}
 	for name, body := range bad {
-		answer := f.handle(t.Context(), platformCall, body)
+		answer := f.Handle(t.Context(), platformCall, body)
 		var value struct {
 			Results []struct{ Outcome, Message string }
 		}
@@ -572,7 +571,7 @@ func TestMalformedInput(t *testing.T) {
 	if got := len(out.results(t)); got != len(bad)-1 {
 		t.Errorf("%d result events, want one for each but our own result", got)
 	}
-	f.handle(t.Context(), platformCall, []byte(good))
+	f.Handle(t.Context(), platformCall, []byte(good))
 	if api.Deliveries().Total != 1 {
 		t.Error("the good event after them was not pushed")
 	}
@@ -585,7 +584,7 @@ func TestOutsidersLearnWhatIsWrong(t *testing.T) {
 	_, endpoint := world(t, 1)
 	f, out := inProcess(t, endpoint)
 	for _, body := range []string{"", "{", "[1]", "<xml/>", `{"a":1}`} {
-		answer := f.handle(t.Context(), serve.Invocation{ID: "outsider"}, []byte(body))
+		answer := f.Handle(t.Context(), serve.Invocation{ID: "outsider"}, []byte(body))
 		if !answer.NotAnEvent || !strings.Contains(string(answer.Body), `"errorMessage":"`) || len(out.results(t)) != 0 {
 			t.Errorf("%q: %+v %s", body, answer, answer.Body)
 		}
@@ -611,7 +610,7 @@ func TestResultsToTheCloudAreSignedByTheInvocation(t *testing.T) {
 	f, _ := inProcess(t, endpoint, "REPUSH_RESULTS=eventbridge://"+bus.Listener.Addr().String()+"/results")
 	for i, key := range []string{"first", "second"} {
 		in := serve.Invocation{ID: key, Platform: true, Credentials: serve.Credentials{AccessKeyID: key, AccessKeySecret: "s", SecurityToken: "token of " + key}}
-		f.handle(t.Context(), in, request(key, i, func(r *events.Requested) { r.NotAfter = time.Unix(1, 0) }))
+		f.Handle(t.Context(), in, request(key, i, func(r *events.Requested) { r.NotAfter = time.Unix(1, 0) }))
 		var got call
 		select {
 		case got = <-calls:

@@ -30,11 +30,11 @@ type answer struct {
 }
 
 // call is one invocation of a function in this process.
-func call(t *testing.T, f *function, within time.Duration, payload []byte) (a answer, givenBack bool) {
+func call(t *testing.T, f wiring.Function, within time.Duration, payload []byte) (a answer, givenBack bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
-	got := f.handle(ctx, platformCall, payload)
+	got := f.Handle(ctx, platformCall, payload)
 	if err := json.Unmarshal(got.Body, &a); err != nil {
 		t.Fatalf("answer %s: %v", got.Body, err)
 	}
@@ -66,10 +66,10 @@ func TestTwoInstancesGetTheSameBatchAtTheSameMoment(t *testing.T) {
 	const rounds, size = 100, 4
 	server, endpoint := world(t, rounds*size)
 	state := "REPUSH_STATE=" + redistest.Start(t).URL()
-	var instances [2]*function
+	var instances [2]wiring.Function
 	for i := range instances {
 		instances[i], _ = inProcess(t, endpoint, state, "REPUSH_QPS=1000")
-		t.Cleanup(instances[i].state.Close)
+		t.Cleanup(instances[i].State.Close)
 	}
 	for round := range rounds {
 		batch := arrayOf(requests(round*size, size)...)
@@ -94,7 +94,7 @@ func TestRedisStoppedInTheMiddle(t *testing.T) {
 	store := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	// Leases that outlive the outage by far, on a busy machine too.
 	f, out := inProcess(t, endpoint, "REPUSH_STATE="+store.URL(), "REPUSH_QPS=50", "REPUSH_PUSH_TIMEOUT=1m")
-	defer f.state.Close()
+	defer f.State.Close()
 	left := requests(0, n)
 	var outage sync.WaitGroup
 	outage.Go(func() {
@@ -141,7 +141,7 @@ func TestRedisStoppedInTheMiddle(t *testing.T) {
 }
 
 // sweepUntil sweeps until n distinct requests have a result in one of the outputs.
-func sweepUntil(t *testing.T, f *function, n int, outs ...*output) {
+func sweepUntil(t *testing.T, f wiring.Function, n int, outs ...*output) {
 	t.Helper()
 	sweep := controlEvent(t, events.TypeSweepRequested, events.Sweep{})
 	for begin := time.Now(); ; {
@@ -170,7 +170,7 @@ func TestRedisFlushedInTheMiddle(t *testing.T) {
 	server, endpoint := world(t, n)
 	store := redistest.Start(t)
 	f, out := inProcess(t, endpoint, "REPUSH_STATE="+store.URL(), "REPUSH_QPS=1000")
-	defer f.state.Close()
+	defer f.State.Close()
 	batch := arrayOf(requests(0, n)...)
 	call(t, f, 20*time.Second, batch)
 	sweepUntil(t, f, n, out)
@@ -193,7 +193,7 @@ func TestRedisFlushedDuringARun(t *testing.T) {
 	server, endpoint := world(t, n)
 	store := redistest.Start(t)
 	f, out := inProcess(t, endpoint, "REPUSH_STATE="+store.URL(), "REPUSH_QPS=20")
-	defer f.state.Close()
+	defer f.State.Close()
 	var flush sync.WaitGroup
 	flush.Go(func() {
 		for server.Deliveries().Total < n/3 {
@@ -231,11 +231,11 @@ func TestStopByEvent(t *testing.T) {
 	env := []string{"REPUSH_STATE=" + redistest.Start(t).URL(), fmt.Sprint("REPUSH_QPS=", qps)}
 	one, first := inProcess(t, endpoint, env...)
 	other, second := inProcess(t, endpoint, env...)
-	defer one.state.Close()
-	defer other.state.Close()
+	defer one.State.Close()
+	defer other.State.Close()
 	var runs sync.WaitGroup
 	deliver := func() {
-		for i, f := range []*function{one, other} {
+		for i, f := range []wiring.Function{one, other} {
 			runs.Go(func() {
 				if _, givenBack := call(t, f, time.Minute, arrayOf(requests(i*n/2, n/2, func(r *events.Requested) { r.OperationID = "op" })...)); givenBack {
 					t.Error("stopped work was given back")
@@ -294,7 +294,7 @@ func TestStateThatCannotBeRight(t *testing.T) {
 	_, endpoint := world(t, 1)
 	path := filepath.Join(t.TempDir(), "ledger")
 	holder, _ := inProcess(t, endpoint, "REPUSH_STATE=file:"+path)
-	t.Cleanup(holder.state.Close)
+	t.Cleanup(holder.State.Close)
 	locked := redistest.Start(t, "--requirepass", "sesame-password")
 	for name, test := range map[string]struct{ state, says string }{
 		"an evicting Redis":              {redistest.Start(t, "--maxmemory-policy", "allkeys-lru").URL(), "noeviction"},
@@ -324,7 +324,7 @@ func TestRedisAwayAtTheStart(t *testing.T) {
 	store := redistest.Start(t)
 	store.Stop()
 	f, _ := inProcess(t, endpoint, "REPUSH_STATE="+store.URL())
-	defer f.state.Close()
+	defer f.State.Close()
 	got, givenBack := call(t, f, 10*time.Second, request("event-0", 0))
 	if !givenBack || got.Results[0].Code != "LedgerUnavailable" && got.Results[0].Code != "LimiterUnavailable" || server.Deliveries().Total != 0 {
 		t.Errorf("without Redis: %+v, given back %v", got, givenBack)
@@ -362,7 +362,7 @@ func TestAFileRemembers(t *testing.T) {
 		if c := out.results(t); len(c) != 2 || !c[0].Durable {
 			t.Errorf("results = %+v", c)
 		}
-		f.state.Close()
+		f.State.Close()
 	}
 	onceEach(t, server, 2)
 }

@@ -114,20 +114,24 @@ func (p Process) Sink(setting string, targets []string, api *ons.Client) (sink.S
 	return s, err
 }
 
-// Handle is one invocation: bytes in, the platform's answer out. Its calls are signed
-// with the credentials that it brought, if any.
-func Handle(
-	ctx context.Context, in serve.Invocation, body []byte, o trigger.Options,
+// Handle makes a handler: bytes in, the platform's answer out. The calls of an
+// invocation are signed with the credentials that it brought, if any.
+func (p Process) Handle(
 	decide func(ctx context.Context, invocationID string, deliveries []pushing.Delivery) []pushing.Result,
 	answer func(trigger.Batch, []pushing.Result) trigger.Answer,
-) serve.Answer {
-	batch := trigger.Decode(body, o)
-	if batch.NotAnEvent && !in.Platform {
-		text, _ := json.Marshal(map[string]string{"errorMessage": batch.Deliveries[0].Err.Error(), "errorType": "NotAnEvent"})
-		return serve.Answer{NotAnEvent: true, Body: text}
-	}
-	a := answer(batch, decide(ons.WithCredentials(ctx, ons.Credentials(in.Credentials)), in.ID, batch.Deliveries))
-	return serve.Answer{
-		Body: a.Body, GiveBack: a.GiveBack, Reason: a.Reason, RetryAfter: a.RetryAfter, Unauthorized: in.AlertOnly && a.Unauthorized,
+) serve.Handler {
+	token, webhook := serve.Token(p.Config.Token), serve.Token(p.Config.WebhookToken)
+	return func(ctx context.Context, in serve.Invocation, body []byte) serve.Answer {
+		batch := trigger.Decode(body, trigger.Options{
+			Plan: p.Function == config.Plan, AlertOnly: in.AlertOnly, Allows: token.Allows, AllowsAlert: webhook.Is,
+		})
+		if batch.NotAnEvent && !in.Platform {
+			text, _ := json.Marshal(map[string]string{"errorMessage": batch.Deliveries[0].Err.Error(), "errorType": "NotAnEvent"})
+			return serve.Answer{NotAnEvent: true, Body: text}
+		}
+		a := answer(batch, decide(ons.WithCredentials(ctx, ons.Credentials(in.Credentials)), in.ID, batch.Deliveries))
+		return serve.Answer{
+			Body: a.Body, GiveBack: a.GiveBack, Reason: a.Reason, RetryAfter: a.RetryAfter, Unauthorized: in.AlertOnly && a.Unauthorized,
+		}
 	}
 }
