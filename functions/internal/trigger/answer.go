@@ -30,9 +30,9 @@ type Answer struct {
 
 // returnValue is the JSON of section 8 of the design. Deferred counts what is not
 // decided, delivered again or parked.
-type returnValue[R any] struct {
-	Results  []R `json:"results"`
-	Deferred int `json:"deferred"`
+type returnValue struct {
+	Results  []any `json:"results"`
+	Deferred int   `json:"deferred"`
 }
 
 // Answer turns the results, in the order of the deliveries, into what the
@@ -43,37 +43,22 @@ type returnValue[R any] struct {
 // whole batch and gets it back when any request is deferred. A rejection is a
 // success, and what is parked is the ledger's.
 func (b Batch) Answer(results []pushing.Result) Answer {
-	return b.answer(results, func(settled []pushing.Result, deferred int) any {
-		value := returnValue[pushing.Result]{Results: []pushing.Result{}, Deferred: deferred}
-		for i, r := range settled {
-			value.Results = append(value.Results, resultOf(b.Deliveries[i], r))
-		}
-		return value
-	})
+	return b.answer(results, resultOf, false)
 }
 
 // PlanAnswer is [Batch.Answer] for functions/plan. What is returned for a single
 // delivery is its report, or why there is none; for several a list of these.
 func (b Batch) PlanAnswer(results []pushing.Result) Answer {
-	return b.answer(results, func(settled []pushing.Result, deferred int) any {
-		value := returnValue[json.RawMessage]{Results: []json.RawMessage{}, Deferred: deferred}
-		for _, r := range settled {
-			value.Results = append(value.Results, reportOf(r))
-		}
-		if len(value.Results) == 1 {
-			return value.Results[0]
-		}
-		return value
-	})
+	return b.answer(results, reportOf, true)
 }
 
-// answer settles the results before they become a return value.
-func (b Batch) answer(results []pushing.Result, returned func(settled []pushing.Result, deferred int) any) Answer {
+// answer settles the results and returns what shown makes of them. bare: a single one
+// is returned without a list around it.
+func (b Batch) answer(results []pushing.Result, shown func(pushing.Delivery, pushing.Result) any, bare bool) Answer {
 	a := Answer{Unauthorized: len(b.Deliveries) == 1 && codeOf(b.Deliveries[0].Err) == CodeUnauthorized}
-	var settled []pushing.Result
-	deferred := 0
+	value := returnValue{Results: []any{}}
 	var again []string // the items of what is deferred
-	for i := range b.Deliveries {
+	for i, delivery := range b.Deliveries {
 		r := pushing.Result{Code: pushing.Internal.String(), Message: "no result", Deferred: true}
 		if i < len(results) {
 			r = results[i]
@@ -81,7 +66,7 @@ func (b Batch) answer(results []pushing.Result, returned func(settled []pushing.
 		isDeferred := r.Deferred || r.Outcome == "" && r.Report == nil && !r.Parked
 		if isDeferred || r.Parked {
 			r.Outcome = ""
-			deferred++
+			value.Deferred++
 		}
 		if isDeferred {
 			a.RetryAfter = max(a.RetryAfter, r.RetryAfter)
@@ -90,50 +75,46 @@ func (b Batch) answer(results []pushing.Result, returned func(settled []pushing.
 				a.Reason = r.Code
 			}
 		}
-		settled = append(settled, r)
+		// The event was obeyed all the same, and to fail would deliver it again.
+		if _, err := json.Marshal(r.Report); err != nil {
+			r.Report, r.Code, r.Message = nil, pushing.Internal.String(), "the report is no JSON"
+		}
+		value.Results = append(value.Results, shown(delivery, r))
 	}
 	if len(again) > 0 {
 		a.Reason = fmt.Sprintf("%d of %d requests deferred, the first for %s", len(again), len(b.Deliveries), a.Reason)
 	}
-	value := encode(returned(settled, deferred))
+	body := encode(value)
+	if bare && len(value.Results) == 1 {
+		body = encode(value.Results[0])
+	}
 	switch {
 	case b.httpTrigger:
-		a.Body = b.httpResponse(string(value), len(again) > 0, a.RetryAfter)
+		a.Body = b.httpResponse(string(body), len(again) > 0, a.RetryAfter)
 	case slices.ContainsFunc(b.items, func(item string) bool { return item != "" }):
 		a.GiveBack = slices.Contains(again, "") // which cannot be named
 		a.Body = itemFailures(again)
 	default:
-		a.Body, a.GiveBack = value, len(again) > 0
+		a.Body, a.GiveBack = body, len(again) > 0
 	}
 	return a
 }
 
-// resultOf says in words when a report cannot be written: the event was obeyed,
-// and to fail would deliver it again.
-func resultOf(delivery pushing.Delivery, r pushing.Result) pushing.Result {
+func resultOf(delivery pushing.Delivery, r pushing.Result) any {
 	r.EventID, r.MsgID = delivery.Request.ID, delivery.Data.MsgID
-	report, err := json.Marshal(r.Report)
-	if err != nil {
-		r.Report, r.Code, r.Message = nil, pushing.Internal.String(), "the report is no JSON"
-	} else if r.Report != nil {
-		r.Report = json.RawMessage(report)
-	}
 	return r
 }
 
-// reportOf is the report of a result as JSON, or why there is none.
-func reportOf(r pushing.Result) json.RawMessage {
-	report, err := json.Marshal(r.Report)
-	if err != nil {
-		r.Code, r.Message = pushing.Internal.String(), "the report is no JSON"
-	} else if r.Report != nil {
-		return report
+// reportOf is the report of a result, or why there is none.
+func reportOf(_ pushing.Delivery, r pushing.Result) any {
+	if r.Report != nil {
+		return r.Report
 	}
-	return encode(struct {
+	return struct {
 		Requests int    `json:"requests"`
 		Code     string `json:"code,omitempty"`
 		Message  string `json:"message,omitempty"`
-	}{0, r.Code, r.Message})
+	}{0, r.Code, r.Message}
 }
 
 // itemFailures names the messages SQS shall deliver again. The list must not be
@@ -174,7 +155,7 @@ func (b Batch) httpResponse(body string, deferred bool, retryAfter time.Duration
 	return encode(map[string]any{"statusCode": status, "headers": headers, "isBase64Encoded": false, "body": body})
 }
 
-// encode cannot fail: it is given strings, numbers, maps, slices and JSON.
+// encode cannot fail: it is given strings, numbers, maps, slices and what is JSON.
 func encode(v any) []byte {
 	body, _ := json.Marshal(v)
 	return body
