@@ -59,9 +59,8 @@ func readEvent(w http.ResponseWriter, r *http.Request, forms bool) ([]byte, *fai
 // readBody reads a whole body of at most limit bytes.
 func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, *failure) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
-	var tooLarge *http.MaxBytesError
 	switch {
-	case errors.As(err, &tooLarge):
+	case errors.As(err, new(*http.MaxBytesError)):
 		return nil, &failure{http.StatusRequestEntityTooLarge, fmt.Sprintf("larger than %d bytes", limit), "TooLarge"}
 	case err != nil:
 		return nil, &failure{http.StatusBadRequest, "the body did not arrive whole", "NotAnEvent"}

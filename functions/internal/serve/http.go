@@ -20,8 +20,6 @@ import (
 const (
 	// maxTimeout is the longest a function may run (source: FC "Limits").
 	maxTimeout = 86400 * time.Second
-	// maxWait is how many seconds an outsider may ask for.
-	maxWait = 600
 	// platformBody is the largest synchronous payload (source: FC "Limits").
 	platformBody = 32 << 20
 )
@@ -209,7 +207,7 @@ func isLocal(r *http.Request) bool {
 // serveOutsider answers everybody else. Under Function Compute the function's
 // own time bounds the call as well; a forged one only shortens it.
 func (s *server) serveOutsider(w http.ResponseWriter, r *http.Request) {
-	wait := preferredWait(r.Header, s.DefaultTimeout)
+	wait := s.DefaultTimeout
 	if s.underFC {
 		wait = min(wait, functionTimeout(r, wait))
 	}
@@ -237,19 +235,6 @@ func (s *server) serveOutsider(w http.ResponseWriter, r *http.Request) {
 		answer.Body = failed.json()
 	}
 	writeJSON(w, status, answer.Body)
-}
-
-// preferredWait reads "Prefer: wait=N" (source: RFC 7240, section 4.3).
-func preferredWait(header http.Header, otherwise time.Duration) time.Duration {
-	for preference := range strings.SplitSeq(strings.Join(header["Prefer"], ","), ",") {
-		preference, _, _ = strings.Cut(preference, ";") // its parameters
-		name, value, _ := strings.Cut(preference, "=")
-		n, err := strconv.Atoi(strings.Trim(value, ` "`))
-		if err == nil && n > 0 && strings.EqualFold(strings.TrimSpace(name), "wait") {
-			return time.Duration(min(n, maxWait)) * time.Second
-		}
-	}
-	return otherwise
 }
 
 // functionTimeout is how long the platform lets this call run.
