@@ -82,15 +82,11 @@ func (a *answer) read(body []byte) (message string, ok bool) {
 	return message, true
 }
 
-func isToken(text string) bool {
-	return len(text) <= 128 && !strings.ContainsFunc(text, func(c rune) bool {
-		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("._:-", c)
-	})
-}
+const alphanumeric = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 // token reads a code or an id. null is "", and so is one that is not ok.
 func token(raw json.RawMessage) (text string, ok bool) {
-	if json.Unmarshal(raw, &text) != nil || !isToken(text) {
+	if json.Unmarshal(raw, &text) != nil || len(text) > 128 || strings.Trim(text, alphanumeric+"._:-") != "" {
 		return "", false
 	}
 	return text, true
@@ -125,9 +121,7 @@ const escaped = `[^A-Za-z0-9](?:[^A-Za-z0-9]|u?[0-9A-Fa-f]{2,4})*`
 func (x *exchange) redact(text string) string {
 	query, _ := url.ParseQuery(x.query)
 	for _, secret := range []string{x.signer.AccessKeyID, x.signer.AccessKeySecret, x.signer.SecurityToken, query.Get("Signature"), query.Get("SignatureNonce")} {
-		runs := strings.FieldsFunc(secret, func(c rune) bool {
-			return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9')
-		})
+		runs := strings.FieldsFunc(secret, func(c rune) bool { return !strings.ContainsRune(alphanumeric, c) })
 		if len(runs) > 0 {
 			text = regexp.MustCompile(strings.Join(runs, escaped)).ReplaceAllLiteralString(text, "[redacted]")
 		}
