@@ -121,11 +121,7 @@ func keyOf(d pushing.Delivery) string {
 // requestKey tells a request for a plan by its event, and one group's from
 // another's, whose documents are others.
 func requestKey(d pushing.Delivery) string {
-	instance, group := "", ""
-	if d.Plan != nil {
-		instance, group = d.Plan.InstanceID, d.Plan.GroupID
-	}
-	return hash("request", instance, group, d.Request.Source, d.Request.ID)
+	return hash("request", d.Plan.InstanceID, d.Plan.GroupID, d.Request.Source, d.Request.ID)
 }
 
 // askedFor tells one plan from another.

@@ -229,13 +229,11 @@ func (s *Service) refuse(ctx context.Context, d pushing.Delivery, r Report) push
 	if d.Silent || d.Alert {
 		return result
 	}
-	p := events.Planned{Code: r.Code, Message: r.Message, CutOff: s.Now().UTC(), Part: 1, Parts: 1}
-	if d.Plan != nil {
-		p.InstanceID, p.GroupID, p.Topic, p.Source = d.Plan.InstanceID, d.Plan.GroupID, d.Plan.Topic, d.Plan.Source
-		p.Reason, p.RequestedBy, p.DryRun = d.Plan.Reason, d.Plan.RequestedBy, d.Plan.DryRun
+	if d.Plan == nil {
+		d.Plan = new(events.Plan)
 	}
-	p.IncidentID = hash("incident", requestKey(d), r.Code)
-	if err := s.emit(ctx, p); err != nil {
+	none := incident{ID: hash("incident", requestKey(d), r.Code), Plan: *d.Plan, OpenedAt: s.Now(), Code: r.Code, Message: r.Message}
+	if err := s.emit(ctx, (&work{Service: s, incident: none}).head()); err != nil {
 		return pushing.Result{Code: CodeSink, Message: "the plan was refused, and the result event could not be delivered: " + err.Error(), Deferred: true}
 	}
 	return result
