@@ -177,14 +177,11 @@ func (l *local) MarkEmitted(_ context.Context, asks ...pushing.Ask) error {
 		for _, ask := range asks {
 			m := ask.Message()
 			r, err := s.record(m)
+			if r != nil {
+				r.markEmitted(ask.Request, moment{now: now})
+				err = s.save(m, r)
+			}
 			if err != nil {
-				return err
-			}
-			if r == nil {
-				continue
-			}
-			r.markEmitted(ask.Request, moment{now: now})
-			if err := s.save(m, r); err != nil {
 				return err
 			}
 		}
