@@ -138,9 +138,8 @@ func (c *Completed) clip() {
 	c.WaitMs, c.CallMs = max(c.WaitMs, 0), max(c.CallMs, 0) // clocks go back
 	texts := []*string{&c.Code, &c.Message, &c.Hint, &c.RequestID, &c.InvocationID, &c.ClientID}
 	if c.First != nil {
-		first := *c.First
-		c.First = &first
-		texts = append(texts, &first.Late)
+		c.First = new(*c.First)
+		texts = append(texts, &c.First.Late)
 	}
 	for _, text := range texts {
 		*text = resultRule.clip(*text)

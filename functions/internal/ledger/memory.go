@@ -56,13 +56,12 @@ func (s *memory) record(m pushing.Message) (*record, error) {
 	if r == nil || !s.copies {
 		return r, nil
 	}
-	copied := *r
+	copied := new(*r)
 	copied.Requests = nil
 	for _, q := range r.Requests {
-		same := *q
-		copied.Requests = append(copied.Requests, &same)
+		copied.Requests = append(copied.Requests, new(*q))
 	}
-	return &copied, nil
+	return copied, nil
 }
 
 func (s *memory) save(m pushing.Message, r *record) error {

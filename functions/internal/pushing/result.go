@@ -115,16 +115,15 @@ func youngCode(c Claim) string {
 // completed builds the result of a request.
 func (w *work) completed(c Claim, e ending) events.Completed {
 	now := w.Now()
-	data := c.Data
 	received := w.arrived // a first claim is made when its turn comes
 	if !c.ReceivedAt.IsZero() && c.ReceivedAt.Before(received) {
 		received = c.ReceivedAt
 	}
 	done := events.Completed{
-		Request: events.RequestRef{ID: c.Request.ID, Source: c.Request.Source, Data: &data},
+		Request: events.RequestRef{ID: c.Request.ID, Source: c.Request.Source, Data: new(c.Data)},
 		Outcome: e.outcome, Code: e.code, Message: e.message, Hint: e.hint,
 		RequestID: w.requestID, InvocationID: w.invocationID, ClientID: w.clientID,
-		Attempts: c.Attempts, Pushes: c.Pushes, MaybeDuplicate: (c.MaybeDuplicate || data.Unconsumed) && e.outcome.Closes(),
+		Attempts: c.Attempts, Pushes: c.Pushes, MaybeDuplicate: (c.MaybeDuplicate || c.Data.Unconsumed) && e.outcome.Closes(),
 		Durable: w.ledger.Durable(), ReceivedAt: received.UTC(), DecidedAt: now.UTC(),
 		CallMs: w.call.Milliseconds(), First: e.first,
 	}
