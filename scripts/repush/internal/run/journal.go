@@ -36,7 +36,7 @@ type Header struct {
 type state string
 
 const (
-	open       state = ""           // not asked for yet, or given back
+	open       state = "givenBack"  // or not asked for yet
 	begun      state = "begun"      // asked for; without an answer it is in doubt
 	parked     state = "parked"     // waits in the function's ledger, which goes on with it
 	handedOver state = "handedOver" // a queue's, for good: the result is told elsewhere
@@ -89,7 +89,7 @@ func Create(path string, h Header, requests []events.Event) (*Journal, error) {
 	out := bufio.NewWriter(file)
 	enc := json.NewEncoder(out)
 	enc.SetEscapeHTML(false)
-	err = errors.Join(lock(file), enc.Encode(map[string]Header{"run": h}))
+	err = errors.Join(lock(file), enc.Encode(head{&h}))
 	for i := 0; i < len(requests) && err == nil; i++ { // a full disk is said once
 		err = errors.Join(enc.Encode(requests[i]), j.add(requests[i]))
 	}
@@ -120,15 +120,15 @@ func ReadHeader(path string) (Header, error) {
 		return Header{}, err
 	}
 	defer file.Close()
-	var n entry
+	var first head
 	line, err := bufio.NewReader(io.LimitReader(file, maxLine)).ReadBytes('\n')
 	if err == nil {
-		err = json.Unmarshal(line, &n)
+		err = json.Unmarshal(line, &first)
 	}
-	if err != nil || n.Run == nil {
+	if err != nil || first.Run == nil {
 		return Header{}, errors.Join(err, errors.New(path+": is not the state file of a run"))
 	}
-	return *n.Run, nil
+	return *first.Run, nil
 }
 
 // maxLine bounds a line: an event and its frame.
@@ -171,13 +171,10 @@ func (j *Journal) read(from io.Reader) (whole int64, err error) {
 	return whole, nil
 }
 
-// entry is a line that is no event: the header, or how far the request of an id came.
-type entry struct {
-	Run        *Header `json:"run,omitempty"`
-	Begun      string  `json:"begun,omitempty"`
-	Parked     string  `json:"parked,omitempty"`
-	HandedOver string  `json:"handedOver,omitempty"`
-	GivenBack  string  `json:"givenBack,omitempty"`
+// head is the first line. Other lines that are no event name a state and the id of the
+// request that came to it.
+type head struct {
+	Run *Header `json:"run"`
 }
 
 func (j *Journal) replay(line []byte) error {
@@ -200,16 +197,18 @@ func (j *Journal) replay(line []byte) error {
 }
 
 func (j *Journal) replayEntry(line []byte) error {
-	var n entry
-	if err := json.Unmarshal(line, &n); err != nil {
+	var first head
+	if err := json.Unmarshal(line, &first); err != nil {
 		return errors.New("is not JSON")
 	}
-	if n.Run != nil && j.Header.ID == "" {
-		j.Header = *n.Run
+	if first.Run != nil && j.Header.ID == "" {
+		j.Header = *first.Run
 		return nil
 	}
-	for s, id := range map[state]string{begun: n.Begun, parked: n.Parked, handedOver: n.HandedOver, open: n.GivenBack} {
-		if at, known := j.byID[id]; known {
+	var mark map[state]string
+	_ = json.Unmarshal(line, &mark) // what cannot be read names none
+	for _, s := range []state{begun, parked, handedOver, open} {
+		if at, known := j.byID[mark[s]]; known {
 			if j.states[at] != decided {
 				j.move(at, s)
 			}
@@ -299,9 +298,7 @@ func (j *Journal) set(at int, s state) error {
 		return nil
 	}
 	j.move(at, s)
-	var n entry
-	*map[state]*string{begun: &n.Begun, parked: &n.Parked, handedOver: &n.HandedOver, open: &n.GivenBack}[s] = j.requests[at].ID
-	return j.append(n)
+	return j.append(map[state]string{s: j.requests[at].ID})
 }
 
 // giveBack makes what was asked for what it was before: a target that does not take it

@@ -11,12 +11,11 @@ import (
 
 // lock keeps the file for this process until it is closed.
 func lock(f *os.File) error {
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == syscall.EWOULDBLOCK {
+	err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if err == syscall.EWOULDBLOCK {
 		return ErrLocked
-	} else if err != nil {
-		return err
 	}
-	return nil
+	return err
 }
 
 // Exclude keeps others from what this process is doing with a folder, until release.

@@ -142,32 +142,28 @@ func (r Runner) Run(ctx, leave context.Context) error {
 		if w.fresh == 0 && len(w.later) > 0 && time.Since(w.lastNews) > r.Patience {
 			return w.land(leave, fmt.Errorf("%w; the last answer: %s", ErrImpatient, w.why))
 		}
-		wait, stop := w.next()
 		select {
 		case got := <-w.answers:
-			stop()
 			if err := w.take(got); err != nil {
 				return w.land(leave, err)
 			}
-		case <-wait:
+		case <-w.next():
 		case <-ctx.Done():
-			stop()
 			return w.land(leave, ErrInterrupted)
 		}
 	}
 }
 
 // next is when something is to be asked again, or events may have told news.
-func (w *work) next() (<-chan time.Time, func()) {
+func (w *work) next() <-chan time.Time {
 	if w.room() < 1 || len(w.later)+len(w.queue) == 0 { // an answer comes first
-		return nil, func() {}
+		return nil
 	}
 	when := w.held
 	if len(w.queue) == 0 && w.later[0].when.After(when) {
 		when = w.later[0].when
 	}
-	t := time.NewTimer(min(time.Until(when), time.Second))
-	return t.C, func() { t.Stop() }
+	return time.After(min(time.Until(when), time.Second))
 }
 
 // start asks for as many as there is room for: what is due again first.
