@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/aliyun/credentials-go/credentials/providers"
 	"github.com/spf13/cobra"
 
 	"github.com/ons-repush/ons-repush/events"
@@ -155,20 +154,12 @@ func (d *doctor) print(out io.Writer) error {
 
 // credentials says where they come from, not what they are.
 func (d *doctor) credentials(ctx context.Context) {
-	keys, err := operatorCredentials(ctx)
+	keys, found, err := operatorCredentials(ctx)
 	if err != nil {
 		d.fatal("credentials", "none that can be used", strings.TrimPrefix(err.Error(), "credentials: "))
 		return
 	}
 	d.keys = keys
-	found := "from the shared credentials file"
-	if os.Getenv("ALIBABA_CLOUD_ACCESS_KEY_ID") != "" {
-		found = "from the environment"
-	} else if cli, err := providers.NewCLIProfileCredentialsProviderBuilder().Build(); err == nil {
-		if _, err := await(ctx, cli.GetCredentials); err == nil { // then it was the one
-			found = "from the profile of the Alibaba Cloud CLI"
-		}
-	}
 	if hidden := len(keys.AccessKeyID) - 4; hidden >= 12 {
 		found += ", key …" + keys.AccessKeyID[hidden:]
 	}

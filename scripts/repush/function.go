@@ -268,7 +268,7 @@ func (o *localFlags) complete(ctx context.Context, ledger string) (keys sink.Cre
 	}
 	o.ons = cmp.Or(o.ons, os.Getenv("REPUSH_ONS_ENDPOINT"))
 	if !o.dry {
-		keys, err = operatorCredentials(ctx)
+		keys, _, err = operatorCredentials(ctx)
 	}
 	if err == nil {
 		o.state, err = stateSetting(o.state, defaultLedger(ledger))

@@ -51,7 +51,7 @@ func (o targetOptions) open(ctx context.Context) (target, error) {
 		return wrong(errors.New("must be https://…, fc://FUNCTION, fc2://SERVICE/FUNCTION, eventbridge://BUS or mns://QUEUE"))
 	}
 	if !o.dry {
-		f.keys, err = operatorCredentials(ctx)
+		f.keys, _, err = operatorCredentials(ctx)
 	}
 	if err != nil {
 		return nil, err
@@ -88,36 +88,40 @@ func (o targetOptions) openSink(kind, rest, host string, keys sink.Credentials) 
 // Alibaba Cloud CLI, else of the shared credentials file. Unlike the library's
 // default chain this asks no metadata server, a half-set environment is an error
 // rather than somebody else's profile, and no text of the library is shown: it
-// quotes a file that cannot be read, keys included.
-func operatorCredentials(ctx context.Context) (sink.Credentials, error) {
-	c := sink.Credentials{
+// quotes a file that cannot be read, keys included. from says in words where they are
+// from.
+func operatorCredentials(ctx context.Context) (c sink.Credentials, from string, err error) {
+	c = sink.Credentials{
 		AccessKeyID:     os.Getenv("ALIBABA_CLOUD_ACCESS_KEY_ID"),
 		AccessKeySecret: os.Getenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET"),
 		SecurityToken:   os.Getenv("ALIBABA_CLOUD_SECURITY_TOKEN"),
 	}
 	switch debug := os.Getenv("DEBUG"); {
 	case strings.Contains(debug, "tea") || strings.Contains(debug, "credential"):
-		return c, errors.New("credentials: DEBUG makes a library print signatures and tokens: unset it")
+		return c, "", errors.New("credentials: DEBUG makes a library print signatures and tokens: unset it")
 	case c.AccessKeyID != "" && c.AccessKeySecret != "":
-		return c, nil
+		return c, "from the environment", nil
 	case c.AccessKeyID != "" || c.AccessKeySecret != "":
-		return c, errors.New("credentials: set both ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET, or neither")
+		return c, "", errors.New("credentials: set both ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET, or neither")
 	}
-	cli, err := providers.NewCLIProfileCredentialsProviderBuilder().Build()
-	sources := []providers.CredentialsProvider{cli}
-	if err != nil { // switched off
-		sources = nil
+	type source struct {
+		from string
+		read func() (*providers.Credentials, error)
+	}
+	var sources []source
+	if cli, err := providers.NewCLIProfileCredentialsProviderBuilder().Build(); err == nil { // or it is switched off
+		sources = append(sources, source{"from the profile of the Alibaba Cloud CLI", cli.GetCredentials})
 	}
 	if shared, err := providers.NewProfileCredentialsProviderBuilder().Build(); err == nil {
-		sources = append(sources, shared)
+		sources = append(sources, source{"from the shared credentials file", shared.GetCredentials})
 	}
-	for _, source := range sources {
-		found, err := await(ctx, source.GetCredentials)
+	for _, s := range sources {
+		found, err := await(ctx, s.read)
 		if err == nil && found.AccessKeyId != "" && found.AccessKeySecret != "" {
-			return sink.Credentials{AccessKeyID: found.AccessKeyId, AccessKeySecret: found.AccessKeySecret, SecurityToken: found.SecurityToken}, nil
+			return sink.Credentials{AccessKeyID: found.AccessKeyId, AccessKeySecret: found.AccessKeySecret, SecurityToken: found.SecurityToken}, s.from, nil
 		}
 	}
-	return c, errors.New("credentials: neither the environment (ALIBABA_CLOUD_ACCESS_KEY_ID, …_SECRET) nor a profile in " +
+	return c, "", errors.New("credentials: neither the environment (ALIBABA_CLOUD_ACCESS_KEY_ID, …_SECRET) nor a profile in " +
 		"~/.aliyun/config.json or ~/.alibabacloud/credentials (ALIBABA_CLOUD_PROFILE) has usable ones: run 'aliyun configure'")
 }
 

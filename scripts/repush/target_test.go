@@ -665,7 +665,7 @@ func TestCredentials(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			c, err := operatorCredentials(t.Context())
+			c, _, err := operatorCredentials(t.Context())
 			if c.AccessKeyID != test.want && test.want != "" || (err == nil) != (test.want != "") {
 				t.Errorf("key %q, %v; want %q", c.AccessKeyID, err, test.want)
 			}

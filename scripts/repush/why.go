@@ -69,7 +69,7 @@ func (o whyOptions) run(cmd *cobra.Command) error {
 	if _, _, err := endpoint(cmp.Or(o.ons, "https://default")); err != nil {
 		return usage(fmt.Errorf("--ons: %w", err))
 	}
-	keys, err := operatorCredentials(ctx)
+	keys, _, err := operatorCredentials(ctx)
 	if err != nil {
 		return err
 	}
