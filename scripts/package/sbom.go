@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"net/url"
 	"path"
@@ -9,19 +8,7 @@ import (
 	"strings"
 )
 
-// bill is a CycloneDX 1.5 document (https://cyclonedx.org/docs/1.5/json/). It
-// has neither serial number nor time, which are optional and would differ from
-// build to build.
-type bill struct {
-	Format      string `json:"bomFormat"`
-	SpecVersion string `json:"specVersion"`
-	Version     int    `json:"version"`
-	Metadata    struct {
-		Component component `json:"component"`
-	} `json:"metadata"`
-	Components []component `json:"components"`
-}
-
+// component is one of a CycloneDX document.
 type component struct {
 	Type       string     `json:"type"`
 	Ref        string     `json:"bom-ref"`
@@ -39,7 +26,9 @@ type property struct {
 // billOfMaterials lists what is linked into a binary: the standard library and
 // the modules of info in their order, which is that of their paths. The commit
 // is among the properties of the main component, as the go command names it:
-// vcs.revision.
+// vcs.revision. It is a CycloneDX 1.5 document (https://cyclonedx.org/docs/1.5/json/)
+// with neither serial number nor time, which are optional and would differ from
+// build to build.
 func billOfMaterials(info *debug.BuildInfo) ([]byte, error) {
 	main := newComponent("application", info.Main.Path, info.Main.Version)
 	main.Name = path.Base(info.Path)
@@ -48,24 +37,20 @@ func billOfMaterials(info *debug.BuildInfo) ([]byte, error) {
 	for _, s := range info.Settings {
 		main.Properties = append(main.Properties, property{s.Key, s.Value})
 	}
-	doc := bill{Format: "CycloneDX", SpecVersion: "1.5", Version: 1}
-	doc.Metadata.Component = main
 	// Scanners know the standard library as the module stdlib, without the
 	// experiments that a Go version may end in.
 	release, _, _ := strings.Cut(strings.TrimPrefix(info.GoVersion, "go"), "-")
-	doc.Components = []component{newComponent("library", "stdlib", "v"+release)}
+	linked := []component{newComponent("library", "stdlib", "v"+release)}
 	for _, m := range info.Deps {
 		if m.Replace != nil {
 			m = m.Replace
 		}
-		doc.Components = append(doc.Components, newComponent("library", m.Path, m.Version))
+		linked = append(linked, newComponent("library", m.Path, m.Version))
 	}
-	var out bytes.Buffer
-	enc := json.NewEncoder(&out)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	err := enc.Encode(doc)
-	return out.Bytes(), err
+	return json.MarshalIndent(map[string]any{
+		"bomFormat": "CycloneDX", "specVersion": "1.5", "version": 1,
+		"metadata": map[string]component{"component": main}, "components": linked,
+	}, "", "  ")
 }
 
 // newComponent names a module by its package URL: lower case, the version
