@@ -39,12 +39,13 @@ type Results struct {
 	PassedOver, Wrong int
 	Problems          []string
 
-	asked   map[request]events.Requested
-	marks   map[string]events.Outcome // by the id of the request: what is known without a result
-	results map[string]*result        // by the id of the result event
-	order   []any                     // request or *result, as they came
-	reason  string                    // of the run, and its quota; 0: not known
-	qps     float64
+	asked    map[request]events.Requested
+	marks    map[string]events.Outcome // by the id of the request: what is known without a result
+	results  map[string]*result        // by the id of the result event
+	requests []request                 // as they came
+	told     []*result                 // the results, as they came
+	reason   string                    // of the run, and its quota; 0: not known
+	qps      float64
 }
 
 // request is what identifies one.
@@ -81,7 +82,7 @@ func (r *Results) Read(in io.Reader, name string) error {
 			r.take(line, place)
 		}
 		switch {
-		case len(r.order) > MaxResults:
+		case len(r.requests)+len(r.told) > MaxResults:
 			return fmt.Errorf("%s: more than %d requests and results: give fewer at a time", name, MaxResults)
 		case errors.Is(err, io.EOF):
 			return nil
@@ -154,7 +155,7 @@ func (r *Results) Add(e events.Event) error {
 		asked, err := events.DecodeRequested(e.Data)
 		of := request{e.Source, e.ID}
 		if _, again := r.asked[of]; err == nil && !again {
-			r.asked[of], r.order = asked, append(r.order, of)
+			r.asked[of], r.requests = asked, append(r.requests, of)
 		}
 		return err
 	}
@@ -170,7 +171,7 @@ func (r *Results) Add(e events.Event) error {
 	}
 	got.clean()
 	if known := r.results[e.ID]; known == nil {
-		r.results[e.ID], r.order = got, append(r.order, got)
+		r.results[e.ID], r.told = got, append(r.told, got)
 	} else if got.own && !known.own {
 		*known = *got
 	}

@@ -85,37 +85,34 @@ func New(results *Results, o Options) Report {
 // items joins requests and results.
 func (r *Results) items() []item {
 	answered := make(map[request]bool)
-	for _, done := range r.results {
-		answered[request{done.Request.Source, done.Request.ID}] = true
-	}
-	all := make([]item, 0, len(r.order))
-	for _, one := range r.order {
-		switch one := one.(type) {
-		case *result:
-			i := item{result: *one, Fate: one.Outcome, Asked: r.asked[request{one.Request.Source, one.Request.ID}]}
-			if one.Request.Data != nil && (one.own || i.Asked.MsgID == "") {
-				i.Asked = *one.Request.Data
-			}
-			if i.Fate == events.Pushed && i.MaybeDuplicate {
-				i.Message = cmp.Or(i.Message, "the consumer may have it twice")
-				i.Hint = cmp.Or(i.Hint, "compare with the consumer's own records, where a second delivery hurts")
-			}
-			i.Hint = cmp.Or(i.Hint, hint(i.Fate))
-			all = append(all, i)
-		case request:
-			if answered[one] {
-				continue
-			}
-			i := item{Fate: cmp.Or(r.marks[one.id], NoResult), Asked: r.asked[one]}
-			i.Message = map[events.Outcome]string{
-				NoResult: "not begun, or given back",
-				UnderWay: "waits in the function or its queue, which goes on with it",
-				InDoubt:  "begun, and no answer came: it may have reached the consumer",
-			}[i.Fate]
-			i.Hint = hint(i.Fate)
-			i.Request.ID, i.Request.Source = one.id, one.source
-			all = append(all, i)
+	all := make([]item, 0, len(r.requests)+len(r.told))
+	for _, one := range r.told {
+		of := request{one.Request.Source, one.Request.ID}
+		answered[of] = true
+		i := item{result: *one, Fate: one.Outcome, Asked: r.asked[of]}
+		if one.Request.Data != nil && (one.own || i.Asked.MsgID == "") {
+			i.Asked = *one.Request.Data
 		}
+		if i.Fate == events.Pushed && i.MaybeDuplicate {
+			i.Message = cmp.Or(i.Message, "the consumer may have it twice")
+			i.Hint = cmp.Or(i.Hint, "compare with the consumer's own records, where a second delivery hurts")
+		}
+		i.Hint = cmp.Or(i.Hint, hint(i.Fate))
+		all = append(all, i)
+	}
+	for _, one := range r.requests {
+		if answered[one] {
+			continue
+		}
+		i := item{Fate: cmp.Or(r.marks[one.id], NoResult), Asked: r.asked[one]}
+		i.Message = map[events.Outcome]string{
+			NoResult: "not begun, or given back",
+			UnderWay: "waits in the function or its queue, which goes on with it",
+			InDoubt:  "begun, and no answer came: it may have reached the consumer",
+		}[i.Fate]
+		i.Hint = hint(i.Fate)
+		i.Request.ID, i.Request.Source = one.id, one.source
+		all = append(all, i)
 	}
 	return all
 }

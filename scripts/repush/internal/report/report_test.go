@@ -255,7 +255,7 @@ func TestTooMany(t *testing.T) {
 	t.Parallel()
 	one, two := own(t, done(1, 1, events.Pushed)), own(t, done(2, 1, events.Pushed))
 	for left, tooMany := range map[int]bool{2: false, 1: true} {
-		r := Results{order: make([]any, 200_000-left)}
+		r := Results{requests: make([]request, 100_000), told: make([]*result, 100_000-left)}
 		if err := r.Read(strings.NewReader(one+two), "in"); (err != nil && strings.Contains(err.Error(), "more than 200000 requests and results")) != tooMany {
 			t.Errorf("%d left: %v", left, err)
 		}
