@@ -184,13 +184,9 @@ func (w *work) start(ctx, leave context.Context) error {
 		if w.Seen != nil {
 			w.Seen(w.flying, nil)
 		}
-		sent := context.WithoutCancel(ctx)
 		go func() {
 			began := time.Now()
-			sent, stop := context.WithCancel(sent)
-			defer context.AfterFunc(leave, stop)()
-			defer stop()
-			answers := w.Send(sent, requests)
+			answers := w.Send(leave, requests)
 			select {
 			case w.answers <- batchAnswer{batch, answers, began}:
 			case <-leave.Done():
