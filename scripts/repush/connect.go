@@ -208,9 +208,9 @@ func markOf(state string) string {
 
 // answerOf reads what a function, or a queue, said of one request.
 func answerOf(e events.Event, d delivery, began time.Time) run.Answer {
-	a := run.Answer{Why: cmp.Or(d.Message, string(d.Status))}
+	statuses := map[status]run.Status{handedOver: run.HandedOver, givenBack: run.GivenBack, refused: run.Refused, notSent: run.Refused}
+	a := run.Answer{Status: statuses[d.Status], Why: cmp.Or(d.Message, string(d.Status))} // of all others [run.Unanswered]
 	said := read(d.Answer)
-	isParked := d.Status == handedOver && len(d.Answer) > 0
 	switch {
 	case d.Status == answered && d.Outcome != "" && len(said.Results) == 1: // none where hiding a secret broke it
 		r := said.Results[0]
@@ -235,14 +235,8 @@ func answerOf(e events.Event, d delivery, began time.Time) run.Answer {
 		a.Pushed = r.Outcome == events.Pushed || r.Outcome == events.Unknown || r.Outcome == events.Failed
 	case d.Status == answered:
 		a.Why = notRepush
-	case isParked:
+	case d.Status == handedOver && len(d.Answer) > 0:
 		a.Status = run.Parked
-	case d.Status == handedOver:
-		a.Status = run.HandedOver
-	case d.Status == givenBack:
-		a.Status = run.GivenBack
-	case d.Status == refused || d.Status == notSent:
-		a.Status = run.Refused
 	}
 	return a
 }
