@@ -182,12 +182,8 @@ func (d *demo) answered() int {
 // deliver sends one request, again and again while the function gives it back,
 // as EventBridge would. What the function parked is delivered.
 func (d *demo) deliver(ctx context.Context, a ask) error {
-	payload, err := a.rocketMQ(d.api.data.Region)
-	if err != nil {
-		return err
-	}
 	for wait := 500 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		response, err := d.function.Load().Invoke(ctx, payload)
+		response, err := d.function.Load().Invoke(ctx, a.rocketMQ(d.api.data.Region))
 		if err == nil && response.FunctionError == "" {
 			return nil
 		}

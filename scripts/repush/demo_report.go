@@ -132,11 +132,7 @@ func (d *demo) alarm(ctx context.Context, built prepared, logs io.Writer) error 
 	about := d.asks[0].data
 	var answers [2]returned
 	for i := range answers {
-		payload, err := alert(fmt.Sprintf("alert-%d", i+1), d.api.data.Region, about.InstanceID, about.GroupID, time.Now().UTC())
-		if err != nil {
-			return err
-		}
-		response, err := f.Invoke(ctx, payload)
+		response, err := f.Invoke(ctx, alert(fmt.Sprintf("alert-%d", i+1), d.api.data.Region, about.InstanceID, about.GroupID, time.Now().UTC()))
 		if answers[i] = read(response.Payload); err != nil || response.FunctionError != "" {
 			return errors.Join(err, errors.New("functions/plan gave the alert back: "+answers[i].reason()))
 		}

@@ -118,11 +118,7 @@ func (o bulkOptions) one(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	e, err := pushEvent(asked)
-	if err != nil {
-		return err
-	}
-	return o.send(cmd, []events.Event{e})
+	return o.send(cmd, []events.Event{pushEvent(asked)})
 }
 
 // send sends a few events, one after the other, and prints what became of them.

@@ -63,8 +63,8 @@ func TestInjectByFlags(t *testing.T) {
 		Reason: "consumer was down", Generation: 2, Priority: events.PriorityHuman,
 	}
 	asked.RequestedBy = operator()
-	want, err := pushEvent(asked)
-	if e := <-got; err != nil || e.Source != want.Source || !strings.HasPrefix(e.ID, "push-") || string(e.Data) != string(want.Data) {
+	want := pushEvent(asked)
+	if e := <-got; e.Source != want.Source || !strings.HasPrefix(e.ID, "push-") || string(e.Data) != string(want.Data) {
 		t.Errorf("sent %s %s, want %s %s", e.Source, e.Data, want.Source, want.Data)
 	}
 	var printed struct{ Deliveries []delivery }

@@ -236,8 +236,13 @@ func asJSON(payload []byte) json.RawMessage {
 	if json.Valid(payload) {
 		return payload
 	}
-	quoted, _ := json.Marshal(string(payload))
-	return quoted
+	return encoded(string(payload))
+}
+
+// encoded is the JSON of what always has one: texts, numbers, and times that were read.
+func encoded(v any) []byte {
+	raw, _ := json.Marshal(v)
+	return raw
 }
 
 func indented(out io.Writer) *json.Encoder {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -221,11 +220,7 @@ func (r *planRun) begin(asked events.Plan, typed []byte) (payload []byte, err er
 	if r.resumed { // with the times of then
 		return payload, nil
 	}
-	e, err := newEvent("plan", "plan", events.TypePlanRequested, asked)
-	if err != nil {
-		return nil, err
-	}
-	return json.Marshal(e)
+	return encoded(newEvent("plan", "plan", events.TypePlanRequested, asked)), nil
 }
 
 func (r *planRun) leaveNote(payload []byte) error {
@@ -239,13 +234,9 @@ func (o planOptions) askDeployed(cmd *cobra.Command, asked events.Plan) error {
 	if o.target.to != "" || o.out != "" {
 		return usage(errors.New("--at: the deployed function says where requests and manifests go, so neither --to nor -o goes with it"))
 	}
-	e, err := newEvent("plan", "plan", events.TypePlanRequested, asked)
-	if err != nil {
-		return err
-	}
 	there := o.target
 	there.to, there.region, there.timeout, there.json, there.logs = o.at, cmp.Or(o.region, os.Getenv("REPUSH_REGION")), o.timeout, o.json, o.logs && strings.HasPrefix(o.at, "fc")
-	return there.send(cmd, []events.Event{e})
+	return there.send(cmd, []events.Event{newEvent("plan", "plan", events.TypePlanRequested, asked)})
 }
 
 // follow delivers the event until the function is done with it. Delivered again it

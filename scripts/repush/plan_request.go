@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"strconv"
 	"strings"
@@ -59,15 +58,14 @@ func planOf(cmd *cobra.Command) (asked events.Plan, typed []byte, err error) {
 			fields[p.field] = text
 		}
 	}
-	typed, _ = json.Marshal(fields) // texts and numbers: cannot fail
+	typed = encoded(fields)
 	for _, field := range []string{"from", "to"} {
 		text, _ := fields[field].(string)
 		if age, err := time.ParseDuration(text); err == nil {
 			fields[field] = time.Now().Add(-age).UTC().Truncate(time.Second)
 		}
 	}
-	raw, _ := json.Marshal(fields)
-	asked, err = events.DecodePlan(raw)
+	asked, err = events.DecodePlan(encoded(fields))
 	return asked, typed, flagErrors(err, flagOf)
 }
 

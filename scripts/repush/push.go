@@ -90,7 +90,7 @@ func (o pushOptions) run(cmd *cobra.Command) error {
 // that was begun and has no end is asked for once more, so that nothing is pushed
 // before that one is settled.
 func generationAfter(ctx context.Context, f *fcd.Function, asked events.Requested) (int, error) {
-	payload, _ := json.Marshal(operationEvent("push", events.Operation{ // texts alone: cannot fail
+	payload := encoded(operationEvent("push", events.Operation{
 		Action: events.Status, InstanceID: asked.InstanceID, Topic: asked.Topic, GroupID: asked.GroupID, MsgID: asked.MsgID,
 	}))
 	response, err := f.Invoke(ctx, payload)
@@ -114,12 +114,8 @@ func generationAfter(ctx context.Context, f *fcd.Function, asked events.Requeste
 // push hands the request to the function and prints what became of it. The result
 // event counts even when the answer got lost.
 func (o pushOptions) push(ctx context.Context, f *fcd.Function, collected *results, asked events.Requested, out io.Writer) error {
-	event, err := pushEvent(asked)
-	payload, failed := json.Marshal(event)
-	if err = cmp.Or(err, failed); err != nil {
-		return err
-	}
-	response, err := f.Invoke(ctx, payload)
+	event := pushEvent(asked)
+	response, err := f.Invoke(ctx, encoded(event))
 	err = errors.Join(err, f.Stop(context.WithoutCancel(ctx)))
 	all, completed := collected.all()
 	switch {
@@ -212,8 +208,7 @@ func requestOf(cmd *cobra.Command) (events.Requested, error) {
 	case f.Changed("again"):
 		fields["generation"] = generation
 	}
-	raw, _ := json.Marshal(fields) // cannot fail
-	asked, err := events.DecodeRequested(raw)
+	asked, err := events.DecodeRequested(encoded(fields))
 	return asked, flagErrors(err, flagOf)
 }
 
@@ -231,7 +226,7 @@ func readTexts(cmd *cobra.Command, fields map[string]any, flagOf map[string]stri
 // pushEvent is of one message. Its id is new every time, as an id is answered by its first
 // outcome for ever: the ledger knows the message by its generation, which what was pushed,
 // or may have been, closes, and what was rejected or failed may be tried again.
-func pushEvent(asked events.Requested) (events.Event, error) {
+func pushEvent(asked events.Requested) events.Event {
 	return newEvent("push", "push", events.TypeMessageRequested, asked)
 }
 

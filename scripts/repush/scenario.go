@@ -76,17 +76,13 @@ const demoAccount = "123456789012"
 
 // rocketMQ wraps a request the way EventBridge delivers a message of a RocketMQ
 // topic, event-driven (source: fc-runtime-go-sdk events/README_RocketMQ.md).
-func (a ask) rocketMQ(region string) ([]byte, error) {
-	body, err := json.Marshal(a.event)
-	if err != nil {
-		return nil, err
-	}
+func (a ask) rocketMQ(region string) []byte {
 	subject := "acs:mq:" + region + ":" + demoAccount + ":" + a.data.InstanceID + "%repush-requests"
-	return json.Marshal(platformEvent("eb-"+a.event.ID, "acs:mq", "mq:Topic:SendMessage", subject, region, a.event.Time, map[string]any{
+	return encoded(platformEvent("eb-"+a.event.ID, "acs:mq", "mq:Topic:SendMessage", subject, region, a.event.Time, map[string]any{
 		"topic":            "repush-requests",
 		"systemProperties": map[string]any{"UNIQ_KEY": "demo" + a.event.ID, "INSTANCE_ID": a.data.InstanceID, "CONSUME_START_TIME": a.event.Time.UnixMilli()},
 		"userProperties":   map[string]any{},
-		"body":             string(body),
+		"body":             string(encoded(a.event)),
 	}))
 }
 
@@ -96,19 +92,16 @@ const alertMetric = "SendDLQMessageCountPerGid"
 // alert is what CloudMonitor writes to an MNS queue when the dead letters of a
 // group become many, the way an EventBridge stream delivers it; each time it is
 // another message (source: events/samples/alerts/cloudmonitor-mns-queue.json).
-func alert(id, region, instanceID, groupID string, now time.Time) ([]byte, error) {
-	resources, _ := json.Marshal(map[string]string{"userId": demoAccount, "instanceId": instanceID, "groupId": groupID}) // texts alone: cannot fail
-	body, err := json.Marshal(map[string]any{
+func alert(id, region, instanceID, groupID string, now time.Time) []byte {
+	resources := encoded(map[string]string{"userId": demoAccount, "instanceId": instanceID, "groupId": groupID})
+	body := encoded(map[string]any{
 		"ruleId": "putNewAlarm_demo", "ruleName": "dead letters", "curLevel": "CRITICAL", "preLevel": "OK", "resources": string(resources),
 		"escalation": map[string]any{"comparisonOperator": "GreaterThanOrEqualToThreshold", "level": 2, "statistics": "Sum", "tag": "CRITICAL", "threshold": "1", "times": 1},
 		"metricData": map[string]any{"timestamp": now.UnixMilli(), "userId": demoAccount, "instanceId": instanceID, "groupId": groupID, "Sum": 24},
 		"metricName": alertMetric + "#60", "namespace": "acs_rocketmq", "period": "60", "time": now.UnixMilli(), "userId": demoAccount,
 		"eventName": "AlertCritical", "eventType": "Alert", "version": "1.0",
 	})
-	if err != nil {
-		return nil, err
-	}
-	return json.Marshal([]any{platformEvent(id, "MNS-plan-trigger", "mns:Queue:SendMessage", "acs:mns:"+region+":"+demoAccount+":queues/alerts", region, now, map[string]any{
+	return encoded([]any{platformEvent(id, "MNS-plan-trigger", "mns:Queue:SendMessage", "acs:mns:"+region+":"+demoAccount+":queues/alerts", region, now, map[string]any{
 		"requestId": "demo", "messageId": id, "messageBody": string(body),
 	})})
 }
@@ -120,12 +113,10 @@ func sampleRequest(d *onsd.Data) string {
 		return "{}"
 	}
 	asks[0].data.OperationID, asks[0].data.RequestedBy, asks[0].data.Reason = "", "", "a try"
-	raw, _ := json.Marshal(asks[0].data)
-	return string(raw)
+	return string(encoded(asks[0].data))
 }
 
 // sweepEvent asks for what waits in the ledger and is due.
 func sweepEvent() []byte {
-	raw, _ := json.Marshal(events.Event{ID: "sweep", Source: "repush/demo", Type: events.TypeSweepRequested}) // cannot fail
-	return raw
+	return encoded(events.Event{ID: "sweep", Source: "repush/demo", Type: events.TypeSweepRequested})
 }

@@ -135,16 +135,15 @@ func (t target) ask(ctx context.Context, by string, op events.Operation) (report
 }
 
 func operationEvent(by string, op events.Operation) events.Event {
-	e, _ := newEvent(string(op.Action), by, events.TypeOperationRequested, op) // texts alone: cannot fail
-	return e
+	return newEvent(string(op.Action), by, events.TypeOperationRequested, op)
 }
 
-// newEvent is of the operator; its id begins with a word, by is the command.
-func newEvent(word, by, kind string, of any) (events.Event, error) {
-	data, err := json.Marshal(of)
+// newEvent is of the operator; its id begins with a word, by is the command. of keeps
+// the rules of the contract.
+func newEvent(word, by, kind string, of any) events.Event {
 	return events.Event{
-		ID: word + "-" + rand.Text(), Source: "repush/" + by + "/" + operator(), Type: kind, Time: time.Now().UTC().Truncate(time.Second), Data: data,
-	}, err
+		ID: word + "-" + rand.Text(), Source: "repush/" + by + "/" + operator(), Type: kind, Time: time.Now().UTC().Truncate(time.Second), Data: encoded(of),
+	}
 }
 
 // operationOf reads arguments and flags by the rules of the contract.
@@ -155,11 +154,7 @@ func operationOf(cmd *cobra.Command, action events.Action, args []string) (op ev
 		fields["operationId"] = args[0]
 	}
 	readTexts(cmd, fields, flagOf)
-	raw, err := json.Marshal(fields)
-	if err != nil {
-		return op, err
-	}
-	op, err = events.DecodeOperation(raw)
+	op, err = events.DecodeOperation(encoded(fields))
 	return op, flagErrors(err, flagOf)
 }
 

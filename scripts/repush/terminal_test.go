@@ -120,10 +120,7 @@ func TestNotesFit(t *testing.T) {
 // TestLastLine: what is decided is not under way, although its answer is.
 func TestLastLine(t *testing.T) {
 	t.Parallel()
-	e, err := pushEvent(events.Requested{InstanceID: "MQ_INST_1_x", Topic: "orders", GroupID: "GID_x", MsgID: stuckMessage, Reason: "r"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	e := pushEvent(events.Requested{InstanceID: "MQ_INST_1_x", Topic: "orders", GroupID: "GID_x", MsgID: stuckMessage, Reason: "r"})
 	j, err := run.Create(filepath.Join(t.TempDir(), "state"), run.Header{ID: "run-1"}, []events.Event{e})
 	if err != nil {
 		t.Fatal(err)
