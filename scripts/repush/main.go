@@ -29,7 +29,7 @@ func main() {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // a write to a closed pipe fails, and does not kill
 	ctx, stop := signal.NotifyContext(context.Background(), interrupts()...)
 	context.AfterFunc(ctx, stop) // a second signal kills, unless a run minds it
-	status := execute(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	status := execute(ctx, newRoot(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(status)
 }
@@ -51,11 +51,7 @@ var errPartial = errors.New("not everything ended well")
 var errUsage = errors.New("")
 
 // execute runs one command line and returns its exit status.
-func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	return executeOn(newRoot(), ctx, args, stdin, stdout, stderr)
-}
-
-func executeOn(root *cobra.Command, ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+func execute(ctx context.Context, root *cobra.Command, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)

@@ -84,7 +84,7 @@ func (b *buffer) String() string {
 // repush runs one command line.
 func repush(ctx context.Context, stdin string, args ...string) (status int, stdout, stderr string) {
 	var out, errs buffer
-	status = execute(ctx, args, strings.NewReader(stdin), &out, &errs)
+	status = execute(ctx, newRoot(), args, strings.NewReader(stdin), &out, &errs)
 	return status, out.String(), errs.String()
 }
 
@@ -359,7 +359,9 @@ func TestUp(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var out, errs buffer
 	ended := make(chan int, 1)
-	go func() { ended <- execute(ctx, []string{"up", "--bin", built(t)}, strings.NewReader(""), &out, &errs) }()
+	go func() {
+		ended <- execute(ctx, newRoot(), []string{"up", "--bin", built(t)}, strings.NewReader(""), &out, &errs)
+	}()
 	line := func(prefix string) string {
 		for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 			for l := range strings.Lines(errs.String()) {
@@ -427,7 +429,7 @@ func TestOnsdSaysWhereItIs(t *testing.T) {
 	var out buffer
 	ended := make(chan int, 1)
 	go func() {
-		ended <- execute(ctx, []string{"onsd", "--listen", "127.0.0.1:0", "--json"}, strings.NewReader(""), &out, io.Discard)
+		ended <- execute(ctx, newRoot(), []string{"onsd", "--listen", "127.0.0.1:0", "--json"}, strings.NewReader(""), &out, io.Discard)
 	}()
 	for deadline := time.Now().Add(10 * time.Second); !strings.HasSuffix(out.String(), "\n"); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {

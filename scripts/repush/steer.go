@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -104,7 +103,7 @@ func (o targetOptions) warnUnknown(cmd *cobra.Command, function target, op event
 	op.Action, op.Reason = events.Status, ""
 	var s standing
 	report, _, err := function.ask(cmd.Context(), "steer", op)
-	if err == nil && json.Unmarshal(report, &s) == nil && s.Progress != nil && len(without(s.Progress.States)) == 0 {
+	if err == nil && json.Unmarshal(report, &s) == nil && s.Progress != nil && len(s.Progress.States) == 0 {
 		fmt.Fprintf(cmd.ErrOrStderr(), "no request of %s is known: the order holds for what comes, if the id is right\n", op.OperationID)
 	}
 }
@@ -193,7 +192,8 @@ func printStatus(out io.Writer, report []byte) error {
 	}
 	if p := s.Progress; p != nil {
 		open := p.States["waiting"] + p.States["claimed"] + p.States["sending"]
-		fmt.Fprintf(out, "open      %s\noutcomes  %s\n", counted(without(p.States, "decided", "emitted")), counted(p.Outcomes))
+		maps.DeleteFunc(p.States, func(name string, _ int) bool { return name == "decided" || name == "emitted" })
+		fmt.Fprintf(out, "open      %s\noutcomes  %s\n", counted(p.States), counted(p.Outcomes))
 		if open > 0 && s.PerSecond > 0 {
 			fmt.Fprintf(out, "pace      %.2g a second since the first decision; at that the rest takes about %s\n", s.PerSecond, time.Duration(s.EtaSeconds)*time.Second)
 		}
@@ -226,10 +226,4 @@ func printOrders(out io.Writer, orders []string) {
 	if len(orders) > 0 {
 		fmt.Fprintf(out, "orders    %s\n", strings.Join(orders, ", "))
 	}
-}
-
-func without(counts map[string]int, names ...string) map[string]int {
-	rest := maps.Clone(counts)
-	maps.DeleteFunc(rest, func(name string, _ int) bool { return slices.Contains(names, name) })
-	return rest
 }

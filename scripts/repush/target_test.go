@@ -147,7 +147,7 @@ func deliver(t *testing.T, lines string, args ...string) (status int, stdout, st
 	root := newRoot()
 	root.AddCommand(cmd)
 	var out, errs buffer
-	status = executeOn(root, t.Context(), append([]string{"deliver"}, args...), strings.NewReader(""), &out, &errs)
+	status = execute(t.Context(), root, append([]string{"deliver"}, args...), strings.NewReader(""), &out, &errs)
 	return status, out.String(), errs.String()
 }
 
