@@ -13,7 +13,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -146,32 +145,24 @@ func (o runOptions) startLocal(ctx context.Context, binary string, env []string,
 		if err == nil {
 			return f, nil
 		}
-		isInUse := strings.Contains(first.String(), "in use by another process")
+		isInUse := strings.Contains(string(first.kept), "in use by another process")
 		if !isInUse || time.Since(began) > 30*time.Second || !pause(ctx, time.Second) {
-			return nil, startError(fmt.Errorf("%w: %q", err, first.String()))
+			return nil, startError(fmt.Errorf("%w: %q", err, first.kept))
 		}
 		w.say("another process has the ledger: waiting for it, 30 s at most")
 	}
 }
 
-// head passes a log on and keeps its beginning: why a function did not start.
+// head passes a log on and keeps its beginning: why a function did not start. That is
+// read when the function, which alone writes, has ended.
 type head struct {
 	shown io.Writer
-	mu    sync.Mutex
 	kept  []byte
 }
 
 func (h *head) Write(p []byte) (int, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	h.kept = append(h.kept, p[:min(len(p), 16<<10-len(h.kept))]...)
 	return h.shown.Write(p)
-}
-
-func (h *head) String() string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return string(h.kept)
 }
 
 // allowOf is an allow-list of what is asked for.
