@@ -173,7 +173,7 @@ func TestReadmeSettings(t *testing.T) {
 // What is over the budget is named with its size, which may only shrink.
 func TestSize(t *testing.T) {
 	t.Parallel()
-	over := map[string]int{"events": 2133, "functions": 12249, "scripts": 9295}
+	over := map[string]int{"events": 2133, "functions": 12249, "scripts": 9286}
 	for folder, budget := range map[string]int{"events": 1500, "functions": 6500, "scripts": 2500, "infra": 2800} {
 		limit := max(budget, over[folder])
 		lines := 0
